@@ -1,0 +1,21 @@
+# Flags for tessera's own targets, always PRIVATE: nothing here reaches a project that uses tessera.
+
+# tessera_own_target(TARGET [STRICT]): standard C++, warnings, sanitizers. STRICT adds -Wconversion, for the library and its tools.
+function(tessera_own_target target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "STRICT" "" "")
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow)
+    if(arg_STRICT)
+      target_compile_options(${target} PRIVATE -Wconversion)
+    endif()
+    if(TESSERA_WERROR)
+      target_compile_options(${target} PRIVATE -Werror)
+    endif()
+  endif()
+  if(TESSERA_SANITIZE)
+    set(flags -fsanitize=${TESSERA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_compile_options(${target} PRIVATE ${flags})
+    target_link_options(${target} PRIVATE ${flags})
+  endif()
+endfunction()

@@ -1,0 +1,274 @@
+// The vocabulary of the kernel dialect as data: types, words and the helper functions they need, one row each, spelled for OpenCL C 1.2 and GLSL 4.50.
+//
+// Patterns: {0} {1} {2} = the arguments as text; {0.axis} = x, y or z for a dimension 0, 1, 2; {W} = lanes of floatw.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tessera/codegen/variant.hpp"
+
+namespace tessera::codegen {
+
+enum class Kind : uint8_t { kVoid, kBool, kInt, kUint, kFloat, kCalc, kBytes };
+
+// `kWide` lanes: W of them. floatw and float4 stay different types even where W is 4, so that a kernel that holds for one width holds for all.
+constexpr int kWide = -1;
+struct Type {
+  Kind kind = Kind::kVoid;
+  int lanes = 1;
+  bool operator==(const Type&) const = default;
+  bool scalar() const { return lanes == 1; }
+  bool integral() const { return kind == Kind::kInt || kind == Kind::kUint; }
+  bool numeric() const { return kind == Kind::kInt || kind == Kind::kUint || kind == Kind::kFloat || kind == Kind::kCalc; }
+  Type element() const { return {kind, 1}; }
+};
+
+struct TypeRow {
+  std::string_view name;
+  Type type;
+  std::string_view opencl;
+  std::string_view glsl;
+  std::string_view half_opencl;  // calc types where calc is half
+  std::string_view half_glsl;
+};
+
+inline constexpr TypeRow kTypes[] = {
+    {"void", {Kind::kVoid, 1}, "void", "void", {}, {}},
+    {"bool", {Kind::kBool, 1}, "bool", "bool", {}, {}},
+    {"int", {Kind::kInt, 1}, "int", "int", {}, {}},
+    {"int2", {Kind::kInt, 2}, "int2", "ivec2", {}, {}},
+    {"int4", {Kind::kInt, 4}, "int4", "ivec4", {}, {}},
+    {"uint", {Kind::kUint, 1}, "uint", "uint", {}, {}},
+    {"uint2", {Kind::kUint, 2}, "uint2", "uvec2", {}, {}},
+    {"uint4", {Kind::kUint, 4}, "uint4", "uvec4", {}, {}},
+    {"float", {Kind::kFloat, 1}, "float", "float", {}, {}},
+    {"float2", {Kind::kFloat, 2}, "float2", "vec2", {}, {}},
+    {"float4", {Kind::kFloat, 4}, "float4", "vec4", {}, {}},
+    {"floatw", {Kind::kFloat, kWide}, "float{W}", "vec4", {}, {}},
+    {"bytesw", {Kind::kBytes, kWide}, "uchar{W}", "uint", {}, {}},
+    {"calc", {Kind::kCalc, 1}, "float", "float", "half", "float16_t"},
+    {"calc2", {Kind::kCalc, 2}, "float2", "vec2", "half2", "f16vec2"},
+    {"calc4", {Kind::kCalc, 4}, "float4", "vec4", "half4", "f16vec4"},
+};
+
+inline const TypeRow* type_row(std::string_view name) {
+  for (const TypeRow& row : kTypes)
+    if (row.name == name) return &row;
+  return nullptr;
+}
+inline const TypeRow& type_row(Type type) {
+  for (const TypeRow& row : kTypes)
+    if (row.type == type) return row;
+  return kTypes[0];
+}
+
+// A signature is RESULT(PARAMETER,…). A parameter is a type, or one of these letters, all of which stand for one and the same type in a row:
+//   F  float or calc, any lanes    V  the same, 2 or 4 lanes    N  F, int or uint, any lanes    e  one lane of that type    n  N or e
+//   D  a dimension: the literal 0, 1 or 2.   As a result: F, V, N = that type, E = one lane of it.
+// Rows of one name are tried in order. `needs` names the helper rows a word relies on.
+struct Word {
+  std::string_view name;
+  std::string_view signature;
+  std::string_view opencl;
+  std::string_view glsl;
+  std::string_view needs = {};
+};
+
+inline constexpr Word kWords[] = {
+    // where this lane is
+    {"group_id", "int(D)", "(int)get_group_id({0})", "int(gl_WorkGroupID.{0.axis})"},
+    {"local_id", "int(D)", "(int)get_local_id({0})", "int(gl_LocalInvocationID.{0.axis})"},
+    {"global_id", "int(D)", "(int)get_global_id({0})", "int(gl_GlobalInvocationID.{0.axis})"},
+    {"group_count", "int(D)", "(int)get_num_groups({0})", "int(gl_NumWorkGroups.{0.axis})"},
+    {"workgroup_barrier", "void()", "barrier(CLK_LOCAL_MEM_FENCE)", "barrier()"},
+    {"subgroup_lane", "int()", "(int)get_sub_group_local_id()", "int(gl_SubgroupInvocationID)", "subgroup"},
+    {"subgroup_id", "int()", "(int)get_sub_group_id()", "int(gl_SubgroupID)", "subgroup"},
+    {"subgroup_count", "int()", "(int)get_num_sub_groups()", "int(gl_NumSubgroups)", "subgroup"},
+    {"subgroup_size", "int()", "(int)get_sub_group_size()", "int(gl_SubgroupSize)", "subgroup"},
+    {"subgroup_sum", "float(float)", "sub_group_reduce_add({0})", "subgroupAdd({0})", "subgroup_arithmetic"},
+    {"subgroup_sum", "float4(float4)", "subgroup_sum4_({0})", "subgroupAdd({0})", "subgroup_sum4_"},
+    {"subgroup_sum", "int(int)", "sub_group_reduce_add({0})", "subgroupAdd({0})", "subgroup_arithmetic"},
+    {"subgroup_max", "float(float)", "sub_group_reduce_max({0})", "subgroupMax({0})", "subgroup_arithmetic"},
+    {"subgroup_min", "int(int)", "sub_group_reduce_min({0})", "subgroupMin({0})", "subgroup_arithmetic"},
+    // arithmetic
+    {"dot", "E(V,V)", "dot({0}, {1})", "dot({0}, {1})"},
+    {"min", "N(N,n)", "min({0}, {1})", "min({0}, {1})"},
+    {"max", "N(N,n)", "max({0}, {1})", "max({0}, {1})"},
+    {"fmin", "F(F,n)", "fmin({0}, {1})", "min({0}, {1})"},
+    {"fmax", "F(F,n)", "fmax({0}, {1})", "max({0}, {1})"},
+    {"clamp", "N(N,N,N)", "clamp({0}, {1}, {2})", "clamp({0}, {1}, {2})"},
+    {"clamp", "N(N,e,e)", "clamp({0}, {1}, {2})", "clamp({0}, {1}, {2})"},
+    {"fabs", "F(F)", "fabs({0})", "abs({0})"},
+    {"floor", "F(F)", "floor({0})", "floor({0})"},
+    {"ceil", "F(F)", "ceil({0})", "ceil({0})"},
+    {"round_even", "F(F)", "rint({0})", "roundEven({0})"},
+    {"sqrt", "F(F)", "sqrt({0})", "sqrt({0})"},
+    {"rsqrt", "F(F)", "rsqrt({0})", "inversesqrt({0})"},
+    {"exp", "F(F)", "exp({0})", "exp({0})"},
+    {"exp_fast", "float(float)", "native_exp({0})", "exp({0})"},
+    {"exp_fast", "float4(float4)", "native_exp({0})", "exp({0})"},
+    {"exp_fast", "floatw(floatw)", "native_exp({0})", "exp({0})"},
+    {"exp_fast", "F(F)", "exp({0})", "exp({0})"},  // calc: OpenCL has no native_exp of half
+    {"log", "F(F)", "log({0})", "log({0})"},
+    {"pow", "F(F,F)", "pow({0}, {1})", "pow({0}, {1})"},
+    {"sin", "F(F)", "sin({0})", "sin({0})"},
+    {"cos", "F(F)", "cos({0})", "cos({0})"},
+    {"tanh", "F(F)", "tanh({0})", "tanh({0})"},
+    {"mad", "F(F,F,F)", "mad({0}, {1}, {2})", "(({0}) * ({1}) + ({2}))"},
+    {"horizontal_sum", "float(float4)", "horizontal_sum_({0})", "horizontal_sum_({0})", "horizontal_sum_"},
+    {"max_abs", "float(float4)", "max_abs_({0})", "max_abs_({0})", "max_abs_"},
+    {"lane", "float(floatw,int)", "lane_({0}, {1})", "({0})[{1}]", "lane_"},
+    // bit patterns
+    {"bits_float", "float(uint)", "as_float({0})", "uintBitsToFloat({0})"},
+    {"bits_uint", "uint(float)", "as_uint({0})", "floatBitsToUint({0})"},
+    {"unpack_u8", "float4(uint)", "convert_float4(as_uchar4({0}))", "unpack_u8_({0})", "unpack_u8_"},
+    {"unpack_i8", "float4(uint)", "convert_float4(as_char4({0}))", "unpack_i8_({0})", "unpack_i8_"},
+    {"pack_i8", "uint(float4)", "as_uint(convert_char4_sat_rte({0}))", "pack_i8_({0})", "pack_i8_"},
+    {"unpack_half2", "float2(uint)", "unpack_half2_({0})", "unpackHalf2x16({0})", "unpack_half2_"},
+    {"pack_half2", "uint(float2)", "pack_half2_({0})", "packHalf2x16({0})", "pack_half2_"},
+    {"dot4_i8u7", "int(uint,uint,int)", "dot4_({0}, {1}, {2})", "dot4_({0}, {1}, {2})", "dot4_"},
+    // W bytes at a time
+    {"bytes_of", "bytesw(uint4,int)", "bytes_of_({0}, {1})", "({0})[{1}]", "bytes_of_"},
+    {"low_nibbles", "floatw(bytesw)", "convert_float{W}(({0}) & (uchar)15)", "unpack_u8_(({0}) & 0x0f0f0f0fu)", "unpack_u8_"},
+    {"high_nibbles", "floatw(bytesw)", "convert_float{W}(({0}) >> (uchar)4)", "unpack_u8_((({0}) >> 4) & 0x0f0f0f0fu)", "unpack_u8_"},
+    {"unsigned_bytes", "floatw(bytesw)", "convert_float{W}({0})", "unpack_u8_({0})", "unpack_u8_"},
+    {"signed_bytes", "floatw(bytesw)", "convert_float{W}(as_char{W}({0}))", "unpack_i8_({0})", "unpack_i8_"},
+};
+
+// Text that generated words rely on, emitted once when one of them is used. Extensions are separated by spaces.
+struct Helper {
+  std::string_view name;
+  DotForm form = DotForm::kPlain;  // dot4_ alone has several
+  int width = 0;                   // of floatw; 0: any
+  std::string_view opencl_extensions, opencl;
+  std::string_view glsl_extensions, glsl;
+};
+
+inline constexpr std::string_view kGlslHalf = "GL_EXT_shader_explicit_arithmetic_types_float16";
+inline constexpr std::string_view kGlslDot = "GL_EXT_spirv_intrinsics";
+
+inline constexpr Helper kHelpers[] = {
+    {"half", {}, 0, "cl_khr_fp16", "", kGlslHalf, ""},
+    {"storage_16bit", {}, 0, "", "", "GL_EXT_shader_16bit_storage", ""},
+    {"control_flow", {}, 0, "", "", "GL_EXT_control_flow_attributes", ""},
+    {"samplerless", {}, 0, "", "", "GL_EXT_samplerless_texture_functions", ""},
+    {"nearest_", {}, 0, "", "__constant sampler_t nearest_ = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_CLAMP_TO_EDGE | CLK_FILTER_NEAREST;", "", ""},
+    {"subgroup", {}, 0, "cl_khr_subgroups", "", "GL_KHR_shader_subgroup_basic", ""},
+    {"subgroup_arithmetic", {}, 0, "cl_khr_subgroups", "", "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic", ""},
+    {"subgroup_sum4_", {}, 0, "cl_khr_subgroups", R"(float4 subgroup_sum4_(float4 v) {
+  return (float4)(sub_group_reduce_add(v.x), sub_group_reduce_add(v.y), sub_group_reduce_add(v.z), sub_group_reduce_add(v.w));
+})", "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic", ""},
+    {"horizontal_sum_", {}, 0, "", "float horizontal_sum_(float4 v) { return v.x + v.y + v.z + v.w; }",
+     "", "float horizontal_sum_(vec4 v) { return v.x + v.y + v.z + v.w; }"},
+    {"max_abs_", {}, 0, "", "float max_abs_(float4 v) { return fmax(fmax(fabs(v.x), fabs(v.y)), fmax(fabs(v.z), fabs(v.w))); }",
+     "", "float max_abs_(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }"},
+    {"lane_", {}, 0, "", R"(float lane_(float{W} v, int i) {
+  union { float{W} whole; float part[{W}]; } u;
+  u.whole = v;
+  return u.part[i];
+})", "", ""},
+    {"unpack_u8_", {}, 0, "", "", "",
+     "vec4 unpack_u8_(uint q) { return vec4(float(q & 255u), float((q >> 8) & 255u), float((q >> 16) & 255u), float(q >> 24)); }"},
+    {"unpack_i8_", {}, 0, "", "", "", R"(vec4 unpack_i8_(uint q) {
+  const int i = int(q);
+  return vec4(float(bitfieldExtract(i, 0, 8)), float(bitfieldExtract(i, 8, 8)), float(bitfieldExtract(i, 16, 8)), float(i >> 24));
+})"},
+    {"pack_i8_", {}, 0, "", "", "", R"(uint pack_i8_(vec4 v) {
+  const uvec4 b = uvec4(ivec4(clamp(roundEven(v), -128.0, 127.0))) & 255u;
+  return b.x | (b.y << 8) | (b.z << 16) | (b.w << 24);
+})"},
+    {"unpack_half2_", {}, 0, "", "float2 unpack_half2_(uint q) { return vload_half2(0, (const half*)&q); }", "", ""},
+    {"pack_half2_", {}, 0, "", R"(uint pack_half2_(float2 v) {
+  uint q;
+  vstore_half2_rte(v, 0, (half*)&q);
+  return q;
+})", "", ""},
+    {"load_half4_", {}, 0, "", "", "", "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
+    {"store_half4_", {}, 0, "", "", "", "uvec2 store_half4_(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }"},
+    {"bytes_of_", {}, 4, "", "uchar4 bytes_of_(uint4 q, int i) { return as_uchar4(i == 0 ? q.x : i == 1 ? q.y : i == 2 ? q.z : q.w); }", "", ""},
+    {"bytes_of_", {}, 8, "", "uchar8 bytes_of_(uint4 q, int i) { return as_uchar8(i == 0 ? q.xy : q.zw); }", "", ""},
+    {"bytes_of_", {}, 16, "", "uchar16 bytes_of_(uint4 q, int i) { return as_uchar16(q); }", "", ""},
+    {"dot4_", DotForm::kPlain, 0, "", R"(int dot4_(uint a, uint b, int sum) {
+  const char4 x = as_char4(a);
+  const char4 y = as_char4(b);
+  return sum + x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
+})", "", R"(int dot4_(uint a, uint b, int sum) {
+  const int x = int(a);
+  const int y = int(b);
+  return sum + bitfieldExtract(x, 0, 8) * bitfieldExtract(y, 0, 8) + bitfieldExtract(x, 8, 8) * bitfieldExtract(y, 8, 8) +
+         bitfieldExtract(x, 16, 8) * bitfieldExtract(y, 16, 8) + (x >> 24) * (y >> 24);
+})"},
+    // SPIR-V OpSDot (4450) and OpSUDot (4452); capabilities DotProduct, DotProductInput4x8BitPacked; the last operand is the packed format.
+    {"dot4_", DotForm::kSignedSigned, 0, "cl_khr_integer_dot_product",
+     "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_ss_int(a, b); }", kGlslDot,
+     R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
+int packed_dot_(uint a, uint b, spirv_literal int format);
+int dot4_(uint a, uint b, int sum) { return sum + packed_dot_(a, b, 0); })"},
+    {"dot4_", DotForm::kSignedUnsigned, 0, "cl_khr_integer_dot_product",
+     "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_su_int(a, b); }", kGlslDot,
+     R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4452)
+int packed_dot_(uint a, uint b, spirv_literal int format);
+int dot4_(uint a, uint b, int sum) { return sum + packed_dot_(a, b, 0); })"},
+};
+
+// Names that one of the two targets keeps for itself (OpenCL C 1.2 section 6.1.9, GLSL 4.50 section 3.6), beyond the dialect's own words.
+inline constexpr std::string_view kReserved[] = {
+    "active", "asm", "atomic_uint", "attribute", "auto", "break", "buffer", "case", "cast", "centroid", "char", "class", "coherent", "common", "complex",
+    "const", "constant", "continue", "default", "discard", "do", "double", "else", "enum", "event_t", "extern", "external", "false", "filter", "fixed", "flat",
+    "fn", "for", "global", "goto", "half", "highp", "if", "in", "inline", "inout", "input", "interface", "invariant", "kernel", "layout", "local", "long",
+    "lowp", "main", "mediump", "namespace", "noinline", "noperspective", "out", "output", "packed", "params", "partition", "patch", "pipe", "precise", "precision",
+    "private", "public", "quad", "readonly", "register", "resource", "restrict", "return", "rolled", "sample", "sampler", "sampler_t", "shared", "short",
+    "signed", "size_t", "sizeof", "smooth", "static", "struct", "subroutine", "superp", "switch", "template", "this", "true", "typedef", "uchar", "ulong",
+    "uniform", "union", "unroll", "unsigned", "ushort", "using", "varying", "volatile", "while", "writeonly"};
+
+// `pattern` with its holes filled.
+inline std::string expand(std::string_view pattern, std::span<const std::string> args, int width) {
+  std::string out;
+  for (size_t at = 0; at < pattern.size();) {
+    const size_t close = pattern[at] == '{' ? pattern.find('}', at) : std::string_view::npos;
+    const std::string_view hole = close == std::string_view::npos ? std::string_view() : pattern.substr(at + 1, close - at - 1);
+    const size_t index = hole.empty() ? args.size() : static_cast<size_t>(hole[0] - '0');
+    if (hole == "W") {
+      out += std::to_string(width);
+    } else if (index < args.size() && hole.substr(1) == ".axis") {
+      out += "xyz"[(args[index][0] - '0') % 3];
+    } else if (index < args.size() && hole.size() == 1) {
+      out += args[index];
+    } else {
+      out += pattern[at++];
+      continue;
+    }
+    at = close + 1;
+  }
+  return out;
+}
+
+// How one target, with one choice of words, writes things down.
+struct Spelling {
+  Target target = Target::kOpenCL;
+  WordChoice words;
+
+  std::string_view choose(std::string_view opencl, std::string_view glsl) const { return target == Target::kOpenCL ? opencl : glsl; }
+  std::string fill(std::string_view pattern, std::span<const std::string> args = {}) const { return expand(pattern, args, words.vector_width); }
+
+  std::string type(Type type) const {
+    const TypeRow& row = type_row(type);
+    const bool half = words.half_calc && !row.half_opencl.empty();
+    return fill(half ? choose(row.half_opencl, row.half_glsl) : choose(row.opencl, row.glsl));
+  }
+  // Vectors convert lane by lane; (float4)(x) would be a broadcast in OpenCL C.
+  std::string convert(Type to, const std::string& text) const {
+    if (target == Target::kGlsl) return type(to) + "(" + text + ")";
+    return (to.scalar() ? "(" + type(to) + ")(" : "convert_" + type(to) + "(") + text + ")";
+  }
+  // A scalar becomes every lane, or one scalar each lane.
+  std::string construct(Type to, const std::string& text) const {
+    const std::string name = type(to);
+    return (target == Target::kGlsl ? name : "(" + name + ")") + "(" + text + ")";
+  }
+};
+
+}  // namespace tessera::codegen

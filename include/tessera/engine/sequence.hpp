@@ -1,0 +1,93 @@
+// Sequence: one run of tokens in the KV cache, at the level of ids. Sessions and evaluation are built on it.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "tessera/engine/prefill.hpp"
+#include "tessera/engine/runtime.hpp"
+
+namespace tessera {
+
+// One thread at a time. Holds its pages until it is destroyed.
+class Sequence {
+ public:
+  explicit Sequence(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {
+    const std::lock_guard lock(runtime_->mutex());
+    id_ = runtime_->cache().create();
+  }
+  ~Sequence() {
+    if (runtime_ == nullptr) return;
+    const std::lock_guard lock(runtime_->mutex());
+    (void)runtime_->cache().free(id_);
+  }
+  Sequence(Sequence&&) noexcept = default;
+  Sequence& operator=(Sequence&&) = delete;
+
+  // Rows of logits of each chunk, [rows, vocab_size], in order.
+  using OnLogits = std::function<Status(std::span<const float> rows)>;
+
+  // Runs `ids` behind what is there and gives the greedy choice for the token after them. `cancelled` is looked at between chunks:
+  // kCancelled then. On any error the sequence is as before. With `logits`, the last row (kLast) or all rows (kAll) are read back.
+  Result<int32_t> append(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr, const OnLogits& on_logits = nullptr, LogitRows rows = LogitRows::kLast) {
+    TESSERA_TRY(check(ids));
+    const int32_t before = length_;
+    Result<int32_t> sampled = run_chunks(ids, cancelled, on_logits, rows);
+    if (!sampled) (void)truncate(before);
+    return sampled;
+  }
+
+  // Forgets the tokens from `length` on.
+  Status truncate(int32_t length) {
+    const std::lock_guard lock(runtime_->mutex());
+    TESSERA_TRY(runtime_->cache().truncate(id_, length));
+    length_ = length;
+    return {};
+  }
+
+  int32_t length() const { return length_; }
+  int32_t capacity() const { return runtime_->cache().max_context_tokens(); }
+
+ private:
+  Status check(std::span<const int32_t> ids) const {
+    if (ids.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens to run: the prompt is empty");
+    for (size_t i = 0; i < ids.size(); ++i)
+      if (ids[i] < 0 || ids[i] >= runtime_->config().vocab_size)
+        return fail(ErrorCode::kInvalidArgument, cat("token ", i, " is ", ids[i], "; the vocabulary has ids 0 to ", runtime_->config().vocab_size - 1));
+    const int64_t room = int64_t{capacity()} - length_;
+    if (static_cast<int64_t>(ids.size()) > room)
+      return fail(ErrorCode::kContextFull, cat(ids.size(), " tokens do not fit: ", length_, " of the context's ", capacity(), " are taken"));
+    return {};
+  }
+
+  Result<int32_t> run_chunks(std::span<const int32_t> ids, const std::atomic<bool>* cancelled, const OnLogits& on_logits, LogitRows rows) {
+    PrefillScheduler scheduler(static_cast<int64_t>(ids.size()), rows);
+    int32_t sampled = -1;
+    while (!scheduler.done()) {
+      if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) return fail(ErrorCode::kCancelled, "cancelled");
+      const PrefillChunk chunk = scheduler.next();
+      const std::lock_guard lock(runtime_->mutex());
+      TESSERA_TRY(runtime_->forward(id_, ids.first(static_cast<size_t>(chunk.tokens)), chunk.shape));
+      length_ += static_cast<int32_t>(chunk.tokens);
+      ids = ids.subspan(static_cast<size_t>(chunk.tokens));
+      if (chunk.shape.logits == LogitRows::kLast && !on_logits) {
+        TESSERA_ASSIGN(sampled, runtime_->read_sampled());
+      }
+      if (chunk.shape.logits == LogitRows::kNone || !on_logits) continue;
+      TESSERA_TRY(runtime_->read_logits(rows == LogitRows::kAll ? chunk.tokens : 1, logits_));
+      TESSERA_TRY(on_logits(logits_));
+    }
+    return sampled;
+  }
+
+  std::shared_ptr<Runtime> runtime_;
+  SequenceId id_{};
+  int32_t length_ = 0;
+  std::vector<float> logits_;
+};
+
+}  // namespace tessera

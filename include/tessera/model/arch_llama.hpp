@@ -1,0 +1,39 @@
+// The llama architecture as a graph: pre-norm transformer with RoPE, grouped-query attention and a SwiGLU feed-forward
+// (Touvron et al., arXiv 2302.13971; grouped queries: Ainslie et al., arXiv 2305.13245).
+#pragma once
+#include <string>
+
+#include "tessera/model/step_graph.hpp"
+#include "tessera/ops/op_table.hpp"
+
+namespace tessera {
+
+inline Result<Graph> build_llama(const StepRequest& request) {
+  using namespace ops;
+  const ModelConfig& c = *request.config;
+  const int64_t tokens = request.shape.tokens;
+  GraphBuilder g;
+  const StepInputs in = step_inputs(g, request);
+  const AttentionShape shape{c.n_heads, c.n_kv_heads, c.head_dim, request.page_tokens};
+  const auto w = [&](const std::string& name) { return request.weight(g, name); };
+
+  const ValueId table = w("token_embd.weight");
+  ValueId x = embed(g, in.ids, table, tokens);                              // [tokens, dim]
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    const std::string blk = cat("blk.", layer, ".");
+    const KvPages kv = kv_pages(g, request, in, layer);
+    const ValueId h = rms_norm(g, x, w(blk + "attn_norm.weight"), c.norm_eps);
+    const ValueId q = matmul(g, h, w(blk + "attn_q.weight"));               // [tokens, n_heads · head_dim]
+    const ValueId k = matmul(g, h, w(blk + "attn_k.weight"));               // [tokens, n_kv_heads · head_dim]
+    const ValueId v = matmul(g, h, w(blk + "attn_v.weight"));
+    const ValueId attended = attention(g, rope_kv(g, q, k, v, in.angles, kv, shape), kv, shape);
+    x = add(g, x, matmul(g, attended, w(blk + "attn_output.weight")));      // [tokens, dim]
+    const ValueId f = rms_norm(g, x, w(blk + "ffn_norm.weight"), c.norm_eps);
+    const ValueId gated = gated_silu(g, matmul(g, f, w(blk + "ffn_gate.weight")), matmul(g, f, w(blk + "ffn_up.weight")));  // [tokens, hidden_dim]
+    x = add(g, x, matmul(g, gated, w(blk + "ffn_down.weight")));            // [tokens, dim]
+  }
+  output_head(g, request, x, w("output_norm.weight"), c.tied_output ? table : w("output.weight"));
+  return std::move(g).build();
+}
+
+}  // namespace tessera

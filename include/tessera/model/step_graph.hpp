@@ -1,0 +1,68 @@
+// What every decoder architecture's graph shares: the inputs of a step, the KV pages, the output head.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tessera/graph/step_shape.hpp"
+#include "tessera/model/model_file.hpp"
+#include "tessera/ops/op_table.hpp"
+
+namespace tessera {
+
+// A step graph to be built: which shape, over which model, with how much context.
+struct StepRequest {
+  const ModelConfig* config = nullptr;
+  const std::vector<WeightRef>* weights = nullptr;
+  StepShape shape;
+  int64_t pages = 0;             // KV pages that exist
+  int64_t page_tokens = 16;
+  DType kv_type = DType::kF32;   // f16: half the bytes
+  int64_t context_pages = 0;     // entries of a block table
+
+  // The weight `name` as a value; an error of the builder when the file has none.
+  ValueId weight(GraphBuilder& g, const std::string& name) const {
+    for (const WeightRef& ref : *weights)
+      if (ref.name == name) return g.weight({ref.name, ref.type, ref.rows, ref.columns});
+    g.error(ErrorCode::kNotFound, cat("the model has no tensor '", name, "'"));
+    return g.weight({name, WeightType::kF32, 1, 1});
+  }
+};
+
+// Names under which the engine finds what it writes and reads.
+inline constexpr const char* kIdsInput = "ids";
+inline constexpr const char* kBlockTableInput = "block_table";
+inline constexpr const char* kAnglesInput = "angles";
+inline constexpr const char* kSampledInput = "sampled";
+inline constexpr const char* kLogitsOutput = "logits";
+inline constexpr int64_t kMaxChunkTokens = 512;   // entries of the ids buffer
+
+struct StepInputs {
+  ValueId ids = kNoValue;          // int [token]
+  ValueId block_table = kNoValue;  // int [page of the context]
+  ValueId angles = kNoValue;       // float4 [position, slice]
+};
+
+inline StepInputs step_inputs(GraphBuilder& g, const StepRequest& request) {
+  const int64_t positions = request.context_pages * request.page_tokens;
+  return {g.input(kIdsInput, DType::kI32, 1, {kMaxChunkTokens}), g.input(kBlockTableInput, DType::kI32, 1, {request.context_pages}),
+          g.input(kAnglesInput, DType::kF32, 4, {positions, request.config->head_dim / 4})};
+}
+
+inline ops::KvPages kv_pages(GraphBuilder& g, const StepRequest& request, const StepInputs& in, int layer) {
+  const ModelConfig& c = *request.config;
+  const std::vector<int64_t> grid{request.pages, c.n_kv_heads, request.page_tokens, c.head_dim / 4};
+  return {g.state(cat("k.", layer), request.kv_type, 4, grid), g.state(cat("v.", layer), request.kv_type, 4, grid), in.block_table};
+}
+
+// x: [tokens, dim] → logits as the shape asks for them: none, of the last active row, of all rows.
+inline void output_head(GraphBuilder& g, const StepRequest& request, ValueId x, ValueId norm, ValueId weight) {
+  if (request.shape.logits == LogitRows::kNone) return;
+  const bool last = request.shape.logits == LogitRows::kLast;
+  if (last && request.shape.tokens > 1) x = ops::take_row(g, x);
+  const ValueId logits = g.output(kLogitsOutput, last ? 1 : request.shape.tokens, g[weight].rows);
+  ops::matmul_into(g, ops::rms_norm(g, x, norm, request.config->norm_eps), weight, logits);
+  if (last) ops::argmax(g, logits, g.input(kSampledInput, DType::kI32, 1, {1}));
+}
+
+}  // namespace tessera

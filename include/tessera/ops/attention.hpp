@@ -1,0 +1,66 @@
+// attention: y[t, h] = Σ_j softmax_j(q[t, h] · K[j, kv(h)] / sqrt(head_dim)) V[j, kv(h)], j ≤ position + t, K and V in pages.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "tessera/ops/op.hpp"
+
+namespace tessera::ops {
+
+struct AttentionShape {
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;   // a multiple of 4
+  int64_t page = 16;      // tokens of a page
+};
+
+// KV pages of one layer, float4 [page, kv_head, offset, slice].
+struct KvPages {
+  ValueId k = kNoValue;
+  ValueId v = kNoValue;
+  ValueId block_table = kNoValue;  // int [pages of the context]
+};
+
+// q: [tokens, heads · head_dim] → the same shape.
+inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const AttentionShape& shape) {
+  g.require(g[q].channels == shape.heads * shape.head_dim && shape.heads % shape.kv_heads == 0, cat("attention: ", g[q].channels, " channels for ", shape.heads, " heads of ", shape.head_dim));
+  const ValueId y = g.activation("attention", g[q].rows, g[q].channels);
+  g.node({"attention", {{"q", q}, {"k_pages", kv.k}, {"v_pages", kv.v}, {"block_table", kv.block_table}}, {{"y", y}},
+          {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}}});
+  return y;
+}
+
+inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
+  const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), workgroup = context.tuning.attention_workgroup;
+  KernelCall call{.kernel = "attention",
+                  .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", head_dim / 4}, {"PAGE", node.integer("page")}, {"WG", workgroup}},
+                  .slots = {{"q", node.input("q"), 4}, {"k_pages", node.input("k_pages"), 4}, {"v_pages", node.input("v_pages"), 4}, {"block_table", node.input("block_table"), 1}, {"y", node.output("y"), 4}},
+                  .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}},
+                  .workgroups = {ceil_div(context[node.output("y")].rows * heads, workgroup), 1, 1}};
+  return std::vector{std::move(call)};
+}
+
+// q, y: [tokens, heads, head_dim]; k, v: flat [position + tokens, kv_heads, head_dim].
+inline void attention_reference(const float* q, const float* k, const float* v, float* y, int64_t tokens, int64_t position, const AttentionShape& s) {
+  const auto at = [&](const float* base, int64_t j, int64_t kv, int64_t d) { return static_cast<double>(base[(j * s.kv_heads + kv) * s.head_dim + d]); };
+  std::vector<double> weights;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t h = 0; h < s.heads; ++h) {
+      const int64_t kv = h / (s.heads / s.kv_heads), row = (t * s.heads + h) * s.head_dim;
+      weights.assign(static_cast<size_t>(position + t + 1), 0.0);
+      double top = -1e300, total = 0.0;
+      for (size_t j = 0; j < weights.size(); ++j) {
+        for (int64_t d = 0; d < s.head_dim; ++d) weights[j] += static_cast<double>(q[row + d]) * at(k, static_cast<int64_t>(j), kv, d);
+        top = std::max(top, weights[j] /= std::sqrt(static_cast<double>(s.head_dim)));
+      }
+      for (double& w : weights) total += w = std::exp(w - top);
+      for (int64_t d = 0; d < s.head_dim; ++d) {
+        double sum = 0.0;
+        for (size_t j = 0; j < weights.size(); ++j) sum += weights[j] * at(v, static_cast<int64_t>(j), kv, d);
+        y[row + d] = static_cast<float>(sum / total);
+      }
+    }
+}
+
+}  // namespace tessera::ops

@@ -1,0 +1,80 @@
+// matmul: y[t, :] = W x[t, :] over quantized or plain weights. One token plans as GEMV (decode), several as GEMM (prefill).
+// What passes may fold in (plan/passes): `gamma` (the RMSNorm before it, one token only), `residual`, and gated weights (SwiGLU).
+#pragma once
+#include <cmath>
+
+#include "tessera/ops/op.hpp"
+
+namespace tessera::ops {
+
+// x: [tokens, columns], w: [rows, columns] → [tokens, rows].
+inline ValueId matmul(GraphBuilder& g, ValueId x, ValueId w) {
+  g.require(g[x].channels == g[w].channels, cat("matmul ", g[w].name, ": ", g[x].channels, " channels times ", g[w].channels, " columns"));
+  const ValueId y = g.activation(g[w].name, g[x].rows, g[w].rows);
+  g.node({"matmul", {{"x", x}, {"w", w}}, {{"y", y}}, {}});
+  return y;
+}
+
+// The same into a given value (an output of the graph).
+inline void matmul_into(GraphBuilder& g, ValueId x, ValueId w, ValueId y) {
+  g.require(g[x].channels == g[w].channels && g[y].channels == g[w].rows, cat("matmul ", g[w].name, ": shapes differ"));
+  g.node({"matmul", {{"x", x}, {"w", w}}, {{"y", y}}, {}});
+}
+
+inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
+  const WeightFormat& format = format_of(desc.type());
+  // f16 and f32 planes are the same kernel text but for the binding, which is part of the variant by its layout.
+  return {{"BITS", format.bits <= 8 ? format.bits : 32}, {"ZERO", format.zero_point}, {"HAS_MIN", format.has_min}};
+}
+
+inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
+  static constexpr std::pair<Plane, std::string_view> kSlots[] = {
+      {Plane::kQuants, "quants"}, {Plane::kScales, "scales"}, {Plane::kMinima, "minima"}, {Plane::kFloats, "floats"}};
+  for (const auto& [plane, slot] : kSlots)
+    if (const Layout* layout = placement.parts[static_cast<size_t>(part)].layout(plane)) call.slots.push_back({std::string(slot), w, layout->lanes, plane, part});
+}
+
+inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, const Node& node) {
+  const ValueId x = node.input("x"), w = node.input("w"), y = node.output("y"), gamma = node.input("gamma"), residual = node.input("residual");
+  const WeightDesc& desc = context[w].weight;
+  const WeightPlacement& placement = context.placement(w);
+  const Tuning& tuning = context.tuning;
+  const bool decode = context[x].rows == 1;
+  const int64_t parts = desc.interleaved ? 2 : 1;
+  const int64_t workgroup = decode ? tuning.gemv_workgroup : tuning.gemm_workgroup;
+  std::vector<KernelCall> calls;
+  for (size_t part = 0; part < placement.parts.size(); ++part) {
+    const int64_t blocks = placement.parts[part].blocks / parts;
+    KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
+    call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts},
+                        {"TEXELS", is_quantized(desc.type()) ? format_of(desc.type()).bits * placement.width / 16 : 1}});
+    call.args["out_block"] = arg_bits(placement.parts[part].first_block / parts);
+    if (decode) {
+      call.consts.insert({{"PER", tuning.gemv_blocks}, {"NORM", gamma != kNoValue}});
+      call.args["inv_channels"] = arg_bits(1.0f / static_cast<float>(desc.columns()));
+      call.args["eps"] = arg_bits(static_cast<float>(node.attribute("eps")));
+      call.workgroups = {ceil_div(blocks, workgroup * tuning.gemv_blocks), 1, 1};
+      if (gamma != kNoValue) call.slots.push_back({"gamma", gamma, 4});
+    } else {
+      call.consts.insert({{"TM", tuning.gemm_tokens}});
+      call.workgroups = {ceil_div(blocks, workgroup), ceil_div(context[x].rows, tuning.gemm_tokens), 1};
+    }
+    add_weight_slots(call, w, placement, static_cast<int>(part));
+    if (residual != kNoValue) call.slots.push_back({"residual", residual, placement.width});
+    call.slots.push_back({"y", y, placement.width});
+    calls.push_back(std::move(call));
+  }
+  return calls;
+}
+
+// w: dequantized [rows, columns]; gamma, residual may be null. Sums in double.
+inline void matmul_reference(const float* x, const float* w, float* y, int64_t tokens, int64_t rows, int64_t columns) {
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0.0;
+      for (int64_t k = 0; k < columns; ++k) sum += static_cast<double>(w[r * columns + k]) * static_cast<double>(x[t * columns + k]);
+      y[t * rows + r] = static_cast<float>(sum);
+    }
+}
+
+}  // namespace tessera::ops

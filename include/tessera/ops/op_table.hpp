@@ -1,0 +1,34 @@
+// The ops, all of them.
+#pragma once
+#include <array>
+
+#include "tessera/ops/attention.hpp"
+#include "tessera/ops/elementwise.hpp"
+#include "tessera/ops/embed.hpp"
+#include "tessera/ops/matmul.hpp"
+#include "tessera/ops/op.hpp"
+#include "tessera/ops/output.hpp"
+#include "tessera/ops/rms_norm.hpp"
+#include "tessera/ops/rope_kv.hpp"
+
+namespace tessera {
+
+inline constexpr std::array<Op, 9> kOps{{
+    {"embed", ops::plan_embed},
+    {"rms_norm", ops::plan_rms_norm},
+    {"matmul", ops::plan_matmul},
+    {"rope_kv", ops::plan_rope_kv},
+    {"attention", ops::plan_attention},
+    {"gated_silu", ops::plan_elementwise},
+    {"add", ops::plan_elementwise},
+    {"take_row", ops::plan_take_row},
+    {"argmax", ops::plan_argmax},
+}};
+
+inline const Op* find_op(std::string_view name) {
+  for (const Op& op : kOps)
+    if (op.name == name) return &op;
+  return nullptr;
+}
+
+}  // namespace tessera

@@ -1,0 +1,59 @@
+// rope_kv: rotates q and k by their positions and writes k and v into the KV pages.
+// Pairs are neighbours (2i, 2i + 1): the order in which GGUF files of the llama architecture store the rows of Q and K.
+#pragma once
+#include <cmath>
+#include <vector>
+
+#include "tessera/ops/attention.hpp"
+#include "tessera/ops/op.hpp"
+
+namespace tessera::ops {
+
+// q: [tokens, heads · head_dim], k, v: [tokens, kv_heads · head_dim], angles: float4 [position, slice] → q rotated.
+inline ValueId rope_kv(GraphBuilder& g, ValueId q, ValueId k, ValueId v, ValueId angles, const KvPages& kv, const AttentionShape& shape) {
+  g.require(g[k].channels == shape.kv_heads * shape.head_dim && g[v].channels == g[k].channels, cat("rope_kv: k has ", g[k].channels, " channels, v ", g[v].channels));
+  const ValueId y = g.activation("rotated q", g[q].rows, g[q].channels);
+  g.node({"rope_kv", {{"q", q}, {"k", k}, {"v", v}, {"angles", angles}, {"block_table", kv.block_table}}, {{"q_out", y}, {"k_pages", kv.k}, {"v_pages", kv.v}},
+          {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}}});
+  return y;
+}
+
+inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, const Node& node) {
+  const int64_t heads = node.integer("heads"), kv_heads = node.integer("kv_heads"), d4 = node.integer("head_dim") / 4, workgroup = context.tuning.item_workgroup;
+  const auto first_slice = [&](std::string_view role) { return context[node.input(role)].channel_offset / 4; };
+  KernelCall call{.kernel = "rope_kv",
+                  .consts = {{"HEADS", heads}, {"KV_HEADS", kv_heads}, {"D4", d4}, {"PAGE", node.integer("page")}, {"WG", workgroup}, {"Q_SLICE", first_slice("q")}, {"K_SLICE", first_slice("k")}, {"V_SLICE", first_slice("v")}},
+                  .slots = {},
+                  .args = {},
+                  .workgroups = {ceil_div(context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4, workgroup), 1, 1}};
+  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "block_table" ? 1 : 4});
+  for (const auto& [role, value] : node.outputs) call.slots.push_back({role, value, 4});
+  return std::vector{std::move(call)};
+}
+
+// The host's table of angles: for each position and pair (cos, sin) of position · base^(−2i / n_rot) / factor[i]; (1, 0) past n_rot.
+// `factors` is empty or has n_rot / 2 entries. Result: [positions, head_dim] floats, pairs in order, ready as float4 texels.
+inline std::vector<float> rope_angles(int64_t positions, int64_t head_dim, int64_t n_rot, double base, const std::vector<float>& factors, int64_t first = 0) {
+  std::vector<float> table(static_cast<size_t>(positions * head_dim));
+  for (int64_t i = 0; i < head_dim / 2; ++i) {
+    const double frequency = i < n_rot / 2 ? std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(n_rot)) / (factors.empty() ? 1.0 : static_cast<double>(factors[static_cast<size_t>(i)])) : 0.0;
+    for (int64_t p = 0; p < positions; ++p) {
+      const double angle = static_cast<double>(first + p) * frequency;
+      table[static_cast<size_t>(p * head_dim + 2 * i)] = static_cast<float>(std::cos(angle));
+      table[static_cast<size_t>(p * head_dim + 2 * i + 1)] = static_cast<float>(std::sin(angle));
+    }
+  }
+  return table;
+}
+
+// Rotates one head in place: angles is one row of the table.
+inline void rope_reference(float* head, const float* angles, int64_t head_dim) {
+  for (int64_t i = 0; i < head_dim; i += 2) {
+    const double c = static_cast<double>(angles[i]), s = static_cast<double>(angles[i + 1]);
+    const double a = static_cast<double>(head[i]), b = static_cast<double>(head[i + 1]);
+    head[i] = static_cast<float>(a * c - b * s);
+    head[i + 1] = static_cast<float>(a * s + b * c);
+  }
+}
+
+}  // namespace tessera::ops

@@ -1,0 +1,195 @@
+// Graph → Plan: passes, kernel calls, layouts within the device's limits, memory.
+#pragma once
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tessera/device/device_info.hpp"
+#include "tessera/ops/op_table.hpp"
+#include "tessera/plan/memory.hpp"
+#include "tessera/plan/passes/fold_gated.hpp"
+#include "tessera/plan/passes/fold_norm.hpp"
+#include "tessera/plan/passes/fold_residual.hpp"
+#include "tessera/plan/passes/remove_unused.hpp"
+#include "tessera/plan/passes/stack_matmuls.hpp"
+#include "tessera/plan/plan.hpp"
+
+namespace tessera {
+
+// The fusions, in the order that lets each see what the one before made.
+inline void run_passes(Graph& graph, const Tuning& tuning) {
+  passes::remove_unused(graph);
+  passes::fold_gated(graph);
+  passes::stack_matmuls(graph);
+  if (tuning.fuse_norm) passes::fold_norm(graph);
+  passes::fold_residual(graph);
+}
+
+class Planner {
+ public:
+  Planner(const DeviceInfo& device, const Tuning& tuning) : device_(device), tuning_(tuning) {}
+
+  // Errors: kLimit naming the tensor that no storage of the device can hold.
+  Result<Plan> plan(Graph graph, const StepShape& shape) {
+    run_passes(graph, tuning_);
+    graph_ = std::move(graph);
+    plan_ = Plan{};
+    plan_.shape = shape;
+    objects_.clear();
+    images_.clear();
+    TESSERA_TRY(place_weights());
+    const PlanContext context{graph_, tuning_, placements_};
+    for (const Node& node : graph_.nodes) {
+      const Op* op = find_op(node.op);
+      if (op == nullptr) return fail(ErrorCode::kInvalidArgument, cat("no op named ", node.op));
+      TESSERA_ASSIGN(const std::vector<KernelCall> calls, op->plan(context, node));
+      for (const KernelCall& call : calls) TESSERA_TRY(add_dispatch(call, node));
+    }
+    place_memory();
+    return std::move(plan_);
+  }
+
+ private:
+  Status place_weights() {
+    placements_.assign(graph_.values.size(), {});
+    for (const Node& node : graph_.nodes)
+      for (const auto& [role, id] : node.inputs) {
+        if (graph_[id].role != ValueRole::kWeight || !placements_[static_cast<size_t>(id)].parts.empty()) continue;
+        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(graph_[id].weight, tuning_.vector_width, tuning_.weight_storage, device_.storage_limits()));
+      }
+    return {};
+  }
+
+  // Where an activation of [rows, channels] lies: the tuning row's storage if the limits allow it, else a buffer.
+  Result<Layout> activation_layout(const Value& value) const {
+    const int64_t rows = value.rows == 1 ? 1 : round_up(value.rows, tuning_.gemm_tokens);
+    const int64_t slices = round_up(value.channels, std::max(4, tuning_.vector_width)) / 4;
+    Layout layout{value.role == ValueRole::kOutput ? Storage::kBuffer : tuning_.activation_storage, DType::kF32, 4, {rows, slices}};
+    if (auto fitted = fit(layout, device_.storage_limits()); fitted && fitted->fold == 0) return fitted;
+    layout.storage = Storage::kBuffer;
+    return fit(layout, device_.storage_limits());
+  }
+
+  Result<Layout> object_layout(const Value& value, const SlotUse& use) const {
+    switch (value.role) {
+      case ValueRole::kWeight: return *placements_[static_cast<size_t>(use.value)].parts[static_cast<size_t>(use.part)].layout(use.plane);
+      case ValueRole::kVector: return fit(vector_layout(value.channels), device_.storage_limits());
+      case ValueRole::kState:
+      case ValueRole::kInput: return fit(Layout{Storage::kBuffer, value.dtype, value.lanes, value.grid}, device_.storage_limits());
+      default: return activation_layout(value);
+    }
+  }
+
+  // The object behind a slot, made when it is first used.
+  Result<int> object_for(const SlotUse& use) {
+    const ValueId owner = graph_.owner(use.value);
+    const auto key = std::make_tuple(owner, use.plane, use.part);
+    if (const auto it = objects_.find(key); it != objects_.end()) return it->second;
+    const Value& value = graph_[owner];
+    auto layout = object_layout(value, use);
+    if (!layout) return fail(std::move(layout).error().within(value.name));
+    PlanObject object;
+    object.name = value.name;
+    object.layout = *layout;
+    switch (value.role) {
+      case ValueRole::kWeight:
+      case ValueRole::kVector:
+        object.home = Home::kWeight;
+        object.weight_key = value.weight.key();
+        plan_.weights.try_emplace(object.weight_key, PlanWeight{value.weight, placements_[static_cast<size_t>(owner)]});
+        object.part = use.part;
+        object.plane = use.plane;
+        break;
+      case ValueRole::kState: object.home = Home::kState; break;
+      case ValueRole::kInput: object.home = Home::kInput; break;
+      case ValueRole::kOutput: object.home = Home::kOutput; break;
+      case ValueRole::kActivation: object.home = is_image(layout->storage) ? Home::kArenaImage : Home::kArenaBuffer; break;
+    }
+    plan_.objects.push_back(std::move(object));
+    return objects_[key] = static_cast<int>(plan_.objects.size()) - 1;
+  }
+
+  Status add_dispatch(const KernelCall& call, const Node& node) {
+    Dispatch dispatch;
+    dispatch.variant.kernel = call.kernel;
+    dispatch.variant.consts = call.consts;
+    dispatch.variant.words = tuning_.words;
+    dispatch.args = call.args;
+    dispatch.workgroups = call.workgroups;
+    const ValueId w = node.input("w");
+    dispatch.label = call.kernel + " " + (w != kNoValue ? graph_[w].name : node.outputs.empty() ? std::string() : graph_[node.outputs.front().second].name);
+    for (const SlotUse& use : call.slots) {
+      TESSERA_ASSIGN(const int object, object_for(use));
+      Layout view = plan_.objects[static_cast<size_t>(object)].layout;
+      if (view.lanes != use.lanes) {  // the same memory in wider or narrower texels
+        view.grid.back() = view.grid.back() * view.lanes / use.lanes;
+        view.lanes = use.lanes;
+      }
+      dispatch.bytes += view.object_bytes();
+      Layout text_view = view;
+      text_view.grid.front() = 1;  // the outermost extent never enters kernel text: one program for every number of tokens and pages
+      dispatch.variant.tensors[use.slot] = text_view;
+      dispatch.bindings.push_back({use.slot, object, view});
+    }
+    for (int axis = 0; axis < 3; ++axis)
+      if (call.workgroups[static_cast<size_t>(axis)] > device_.max_grid[static_cast<size_t>(axis)])
+        return fail(ErrorCode::kLimit, cat(dispatch.label, ": ", call.workgroups[static_cast<size_t>(axis)], " workgroups on axis ", axis, "; the device allows ", device_.max_grid[static_cast<size_t>(axis)]));
+    plan_.dispatches.push_back(std::move(dispatch));
+    return {};
+  }
+
+  std::vector<Lifetime> lifetimes() const {
+    std::vector<Lifetime> lives(plan_.objects.size());
+    for (size_t o = 0; o < lives.size(); ++o) lives[o] = {plan_.objects[o].layout.object_bytes(), -1, -1};
+    for (size_t d = 0; d < plan_.dispatches.size(); ++d)
+      for (const PlanBinding& binding : plan_.dispatches[d].bindings) {
+        Lifetime& life = lives[static_cast<size_t>(binding.object)];
+        if (life.first < 0) life.first = static_cast<int>(d);
+        life.last = static_cast<int>(d);
+      }
+    return lives;
+  }
+
+  void place_memory() {
+    const std::vector<Lifetime> lives = lifetimes();
+    std::vector<size_t> in_buffer;
+    std::vector<Lifetime> buffer_lives;
+    for (size_t o = 0; o < lives.size(); ++o) {
+      if (plan_.objects[o].home == Home::kArenaImage) place_image(plan_.objects[o], lives[o]);
+      if (plan_.objects[o].home != Home::kArenaBuffer) continue;
+      in_buffer.push_back(o);
+      buffer_lives.push_back(lives[o]);
+    }
+    const ArenaPlacement placement = place_in_arena(buffer_lives, device_.buffer_offset_alignment);
+    for (size_t i = 0; i < in_buffer.size(); ++i) plan_.objects[in_buffer[i]].offset = placement.offsets[i];
+    plan_.arena_bytes = placement.bytes;
+    plan_.arena_lower_bound = placement.lower_bound;
+  }
+
+  // Images cannot share bytes, only objects: the first of equal shape that is free for the whole life.
+  void place_image(PlanObject& object, const Lifetime& life) {
+    for (size_t s = 0; s < images_.size(); ++s) {
+      if (plan_.image_slots[s] != object.layout) continue;
+      const bool taken = std::any_of(images_[s].begin(), images_[s].end(), [&](const Lifetime& other) { return overlap_in_time(life, other); });
+      if (taken) continue;
+      images_[s].push_back(life);
+      object.image_slot = static_cast<int>(s);
+      return;
+    }
+    object.image_slot = static_cast<int>(images_.size());
+    plan_.image_slots.push_back(object.layout);
+    images_.push_back({life});
+  }
+
+  const DeviceInfo& device_;
+  const Tuning& tuning_;
+  Graph graph_;
+  Plan plan_;
+  std::vector<WeightPlacement> placements_;                      // by value id
+  std::map<std::tuple<ValueId, Plane, int>, int> objects_;       // → index in plan_.objects
+  std::vector<std::vector<Lifetime>> images_;                    // by image slot: who lives there
+};
+
+}  // namespace tessera

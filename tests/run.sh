@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# bash tests/run.sh [--full] [arguments of ctest]: installs what the tests need, builds them in build/tests, runs them.
+# The quick tier takes minutes. --full adds what is slow: tests labelled full, and the unit tests under address and undefined sanitizers.
+# For example `bash tests/run.sh -R tokenizer` runs the tests whose names match. The exit code is 0 only when everything passed.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=examples/setup.sh
+source "$root/examples/setup.sh"
+
+tier=quick
+if [ "${1:-}" = --full ]; then tier=full; shift; fi
+case ${1:-} in -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
+
+install_packages g++ cmake ninja-build libexpected-dev nlohmann-json3-dev libutf8proc-dev libxxhash-dev libcli11-dev libedit-dev \
+  opencl-headers ocl-icd-libopencl1 pocl-opencl-icd libgtest-dev libbenchmark-dev libeigen3-dev \
+  clang glslang-tools spirv-tools oclgrind git python3 ccache
+
+# Tests that want the real model take it from here; where it cannot be had each of them says by name that it was skipped.
+if [ -z "${TESSERA_TEST_MODEL:-}" ]; then
+  TESSERA_TEST_MODEL=$(fetch_model) || { warn "no model: the tests that need it will be skipped"; TESSERA_TEST_MODEL=""; }
+fi
+export TESSERA_TEST_MODEL
+
+# run_tests TITLE FOLDER CTEST_ARGUMENTS…: ctest's own output, live.
+run_tests() {
+  local title=$1 folder=$2
+  shift 2
+  say "test $title …"
+  if ctest --test-dir "$folder" --output-on-failure --no-tests=error -j 2 "$@"; then return 0; fi
+  say "error: tests failed ($title). One of them again: bash tests/run.sh -R NAME; with its output: ctest --test-dir $folder -V -R NAME"
+  return 1
+}
+
+status=0
+options=(-D TESSERA_BUILD_TESTS=ON -D TESSERA_BUILD_BENCH=ON -D TESSERA_BUILD_EXAMPLES=ON -D TESSERA_WERROR=ON
+  -D CMAKE_EXPORT_COMPILE_COMMANDS=ON)
+if [ "$tier" = full ]; then
+  build_tessera "$root/build/sanitize" tessera_unit_tests "${options[@]}" -D CMAKE_BUILD_TYPE=RelWithDebInfo -D TESSERA_SANITIZE=address,undefined
+  run_tests "unit tests, address and undefined sanitizers" "$root/build/sanitize" -L '^unit$' || status=1
+fi
+
+build_tessera "$root/build/tests" all "${options[@]}" -D CMAKE_BUILD_TYPE=Release
+tier_filter=(-LE '^full$')
+if [ "$tier" = full ]; then tier_filter=(); fi
+run_tests "$tier tier" "$root/build/tests" "${tier_filter[@]}" "$@" || status=1
+exit "$status"
