@@ -69,7 +69,8 @@ class Reader {
   bool lists(const char* key, std::string_view item) {
     const Json* found = find(key);
     if (found == nullptr || !found->is_array()) return false;
-    return std::any_of(found->begin(), found->end(), [item](const Json& entry) { return entry.is_string() && entry.get_ref<const std::string&>() == item; });
+    return std::any_of(found->begin(), found->end(),
+                       [item](const Json& entry) { return entry.is_string() && entry.get_ref<const std::string&>() == item; });
   }
   void wrong(const char* key, std::string_view expected) {
     if (!error_) error_ = Error(ErrorCode::kMalformed, cat("device JSON: '", key, "' must be ", expected));
@@ -133,9 +134,13 @@ struct Writer {
   void text(const char* key, const std::string& value) { object[key] = value; }
   void flag(const char* key, bool value) { object[key] = value; }
   template <class Number>
-  void number(const char* key, Number value, int64_t) { object[key] = value; }
+  void number(const char* key, Number value, int64_t) {
+    object[key] = value;
+  }
   template <class Number>
-  void triple(const char* key, const std::array<Number, 3>& values) { object[key] = values; }
+  void triple(const char* key, const std::array<Number, 3>& values) {
+    object[key] = values;
+  }
 };
 
 void read_api(Reader& reader, Api& api) {

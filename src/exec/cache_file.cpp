@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -93,9 +94,11 @@ Status check_content(std::span<const std::byte> content, const std::string& key)
   Header found;
   std::memcpy(&found, content.data(), sizeof found);
   if (found.magic != kMagic) return fail(ErrorCode::kMalformed, "it is not a program file");
-  if (found.version != kFormatVersion || found.header_bytes != sizeof(Header)) return fail(ErrorCode::kMalformed, cat("its format is ", found.version, ", expected ", kFormatVersion));
+  if (found.version != kFormatVersion || found.header_bytes != sizeof(Header))
+    return fail(ErrorCode::kMalformed, cat("its format is ", found.version, ", expected ", kFormatVersion));
   const std::span<const std::byte> binary = content.subspan(sizeof(Header));
-  if (found.binary_bytes != binary.size()) return fail(ErrorCode::kMalformed, cat("it has ", binary.size(), " bytes of binary, its header says ", found.binary_bytes));
+  if (found.binary_bytes != binary.size())
+    return fail(ErrorCode::kMalformed, cat("it has ", binary.size(), " bytes of binary, its header says ", found.binary_bytes));
   const Header expected = header_for(key, binary);
   if (found.key != expected.key) return fail(ErrorCode::kMalformed, "it was made for another key");
   if (!XXH128_isEqual(found.binary_hash, expected.binary_hash)) return fail(ErrorCode::kMalformed, "its checksum does not match");
@@ -135,7 +138,7 @@ Result<std::optional<std::vector<std::byte>>> read(const std::string& path, cons
 }
 
 Status make_folder(const std::string& folder) {
-  for (size_t end = folder.find('/', 1); ; end = folder.find('/', end + 1)) {
+  for (size_t end = folder.find('/', 1);; end = folder.find('/', end + 1)) {
     const std::string part = folder.substr(0, end);
     if (::mkdir(part.c_str(), S_IRWXU) != 0 && errno != EEXIST && end == std::string::npos) return fail_errno("mkdir", part);
     if (end == std::string::npos) break;

@@ -35,8 +35,18 @@ std::string key_of(const gpu::Device& device, const LoweredKernel& lowered) {
   const DeviceInfo& info = device.info();
   const std::string format = cat(cache_file::kFormatVersion);
   const std::string workgroup = cat(lowered.workgroup[0], " ", lowered.workgroup[1], " ", lowered.workgroup[2]);
-  const std::string_view parts[] = {format,           kVersion,    name_of(info.api), info.name, info.vendor, info.platform,
-                                    info.api_version, info.driver_version, device.compile_options(), lowered.entry, workgroup, lowered.text};
+  const std::string_view parts[] = {format,
+                                    kVersion,
+                                    name_of(info.api),
+                                    info.name,
+                                    info.vendor,
+                                    info.platform,
+                                    info.api_version,
+                                    info.driver_version,
+                                    device.compile_options(),
+                                    lowered.entry,
+                                    workgroup,
+                                    lowered.text};
   return cache_file::hash_of(parts);
 }
 

@@ -98,8 +98,9 @@ std::string binding_text(const Binding& binding, const KernelSlot& slot) {
 
 std::string dispatch_text(const DispatchInfo& info) {
   const LoweredKernel& lowered = info.kernel->lowered();
-  std::string line = cat(info.label.empty() ? std::string_view(lowered.entry) : info.label, ": ", lowered.entry, " grid ", info.workgroups[0], "x", info.workgroups[1], "x",
-                         info.workgroups[2], " of ", lowered.workgroup[0], "x", lowered.workgroup[1], "x", lowered.workgroup[2]);
+  std::string line =
+      cat(info.label.empty() ? std::string_view(lowered.entry) : info.label, ": ", lowered.entry, " grid ", info.workgroups[0], "x",
+          info.workgroups[1], "x", info.workgroups[2], " of ", lowered.workgroup[0], "x", lowered.workgroup[1], "x", lowered.workgroup[2]);
   for (size_t i = 0; i < info.bindings.size(); ++i) line += cat(" ", binding_text(info.bindings[i], lowered.slots[i]));
   for (size_t i = 0; i < info.args.size(); ++i) line += cat(" ", lowered.args[i].name, "=", info.args[i]);
   return line;
@@ -174,8 +175,8 @@ class NullDeviceImpl final : public NullDevice {
     const int64_t max_width = flat ? state_.info.max_image_buffer_texels : state_.info.max_image_width;
     const int64_t max_height = flat ? 1 : state_.info.max_image_height;
     if (layout.image_width() > max_width || layout.image_height() > max_height)
-      return fail(ErrorCode::kLimit, cat(name_of(layout.storage), " of ", layout.image_width(), " x ", layout.image_height(), " pixels; ", state_.info.name, " allows ",
-                                         max_width, " x ", max_height));
+      return fail(ErrorCode::kLimit, cat(name_of(layout.storage), " of ", layout.image_width(), " x ", layout.image_height(), " pixels; ",
+                                         state_.info.name, " allows ", max_width, " x ", max_height));
     TESSERA_TRY(check_memory(layout.object_bytes()));
     return std::make_unique<NullImage>(state_, layout);
   }
@@ -223,9 +224,11 @@ class NullDeviceImpl final : public NullDevice {
  private:
   Status check_memory(int64_t bytes) const {
     const DeviceInfo& info = state_.info;
-    if (bytes > info.max_allocation_bytes) return fail(ErrorCode::kLimit, cat("an object of ", bytes, " bytes; ", info.name, " allows ", info.max_allocation_bytes));
+    if (bytes > info.max_allocation_bytes)
+      return fail(ErrorCode::kLimit, cat("an object of ", bytes, " bytes; ", info.name, " allows ", info.max_allocation_bytes));
     if (bytes > info.global_memory_bytes - static_cast<int64_t>(state_.counters.device_bytes))
-      return fail(ErrorCode::kOutOfMemory, cat(bytes, " more bytes; ", info.name, " has ", info.global_memory_bytes, " and ", state_.counters.device_bytes, " are in use"));
+      return fail(ErrorCode::kOutOfMemory,
+                  cat(bytes, " more bytes; ", info.name, " has ", info.global_memory_bytes, " and ", state_.counters.device_bytes, " are in use"));
     return {};
   }
   Status check_workgroup(const LoweredKernel& lowered) const {
@@ -234,9 +237,10 @@ class NullDeviceImpl final : public NullDevice {
     for (size_t axis = 0; axis < 3; ++axis) {
       items *= lowered.workgroup[axis];
       if (lowered.workgroup[axis] < 1 || lowered.workgroup[axis] > info.max_workgroup_extent[axis] || items > info.max_workgroup_size)
-        return fail(ErrorCode::kLimit, cat("kernel '", lowered.entry, "': a workgroup of ", lowered.workgroup[0], " x ", lowered.workgroup[1], " x ", lowered.workgroup[2], "; ",
-                                           info.name, " allows ", info.max_workgroup_extent[0], " x ", info.max_workgroup_extent[1], " x ", info.max_workgroup_extent[2],
-                                           " and ", info.max_workgroup_size, " items"));
+        return fail(ErrorCode::kLimit,
+                    cat("kernel '", lowered.entry, "': a workgroup of ", lowered.workgroup[0], " x ", lowered.workgroup[1], " x ",
+                        lowered.workgroup[2], "; ", info.name, " allows ", info.max_workgroup_extent[0], " x ", info.max_workgroup_extent[1], " x ",
+                        info.max_workgroup_extent[2], " and ", info.max_workgroup_size, " items"));
     }
     return {};
   }

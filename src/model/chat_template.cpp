@@ -62,7 +62,8 @@ class Renderer {
   std::string_view field(const ChatExpr& expr) const {
     if (expr.kind == ChatExpr::kLiteral) return expr.text;
     if (messages_.empty()) return {};
-    const ChatMessage& message = expr.message == ChatExpr::kCurrent ? messages_[current_] : expr.message == ChatExpr::kFirst ? messages_.front() : messages_.back();
+    const size_t index = expr.message == ChatExpr::kCurrent ? current_ : expr.message == ChatExpr::kFirst ? 0 : messages_.size() - 1;
+    const ChatMessage& message = messages_[index];
     const std::string_view text = expr.kind == ChatExpr::kRole ? message.role : message.content;
     return expr.trim ? python_strip(text) : text;
   }

@@ -57,7 +57,8 @@ class Reader {
   bool take_sign(std::string_view text) { return take(JinjaKind::kSign, text); }
   bool take_name(std::string_view text) { return take(JinjaKind::kName, text); }
   tl::unexpected<Error> cannot() const {
-    return fail(jinja_error(source_, token().at, token().kind == JinjaKind::kEnd ? "the end of the text here" : cat("'", escaped(token().text, 40), "'")));
+    const bool at_end = token().kind == JinjaKind::kEnd;
+    return fail(jinja_error(source_, token().at, at_end ? "the end of the text here" : cat("'", escaped(token().text, 40), "'")));
   }
   Status expect(JinjaKind kind, std::string_view text) {
     if (!take(kind, text)) return cannot();

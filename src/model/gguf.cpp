@@ -13,10 +13,10 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF numbers are read as they lie in the file");
 
-constexpr uint64_t kMaxEntries = 16384;      // keys, and tensors: far above any model, and our own tables stay at a few MiB
-constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;               // length, one character, type, the smallest value
-constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;    // length, one character, dimension count, one dimension, type, offset
-constexpr uint64_t kMaxKeyLength = 65535;    // both lengths are the specification's
+constexpr uint64_t kMaxEntries = 16384;                      // keys, and tensors: far above any model, and our own tables stay at a few MiB
+constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;             // length, one character, type, the smallest value
+constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;  // length, one character, dimension count, one dimension, type, offset
+constexpr uint64_t kMaxKeyLength = 65535;                    // both lengths are the specification's
 constexpr uint64_t kMaxTensorName = 64;
 constexpr int64_t kDefaultAlignment = 32;
 constexpr int64_t kMaxAlignment = 65536;
@@ -54,15 +54,16 @@ Status check_version(uint32_t version) {
   if (version == 2 || version == 3) return {};
   const uint32_t swapped = __builtin_bswap32(version);
   if (swapped >= 1 && swapped <= 3)
-    return fail(ErrorCode::kUnsupported, "the file is big-endian, and only little-endian ones can be read: convert the model again for little-endian");
+    return fail(ErrorCode::kUnsupported,
+                "the file is big-endian, and only little-endian ones can be read: convert the model again for little-endian");
   return fail(ErrorCode::kUnsupported, cat("GGUF version ", version, "; versions 2 and 3 can be read: convert the model again"));
 }
 
 // A claimed count against what the rest of the file could hold, before anything is allocated for it.
 Status check_count(std::string_view what, uint64_t count, uint64_t least_bytes, uint64_t remaining) {
   if (count > remaining / least_bytes) {
-    return fail(ErrorCode::kMalformed, cat("claims ", count, " ", what, ", but the ", remaining, " bytes left hold at most ", remaining / least_bytes,
-                                           kFetchAgain));
+    return fail(ErrorCode::kMalformed,
+                cat("claims ", count, " ", what, ", but the ", remaining, " bytes left hold at most ", remaining / least_bytes, kFetchAgain));
   }
   if (count > kMaxEntries) return fail(ErrorCode::kLimit, cat("has ", count, " ", what, "; at most ", kMaxEntries, " are read"));
   return {};
@@ -107,7 +108,8 @@ Status read_elements(GgufCursor& in, GgufValue& value) {
   TESSERA_ASSIGN(value.bytes, in.take(*bytes, value.is_array ? "an array" : "a value"));
   if (value.type != GgufType::kBool) return {};
   for (const std::byte b : value.bytes)
-    if (std::to_integer<int>(b) > 1) return fail(ErrorCode::kMalformed, cat("a bool has the value ", std::to_integer<int>(b), "; 0 and 1 are allowed"));
+    if (std::to_integer<int>(b) > 1)
+      return fail(ErrorCode::kMalformed, cat("a bool has the value ", std::to_integer<int>(b), "; 0 and 1 are allowed"));
   return {};
 }
 
@@ -161,11 +163,12 @@ Result<uint64_t> size_in_bytes(const GgufTensor& tensor) {
   if (!elements || *elements > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
     return fail(ErrorCode::kMalformed, cat("shape ", shape_text(tensor), " has more elements than 63 bits count"));
   if (tensor.dims[0] % tensor.type->block != 0) {
-    return fail(ErrorCode::kMalformed, cat("its rows have ", tensor.dims[0], " values, but type ", tensor.type->name, " stores blocks of ",
-                                           tensor.type->block));
+    return fail(ErrorCode::kMalformed,
+                cat("its rows have ", tensor.dims[0], " values, but type ", tensor.type->name, " stores blocks of ", tensor.type->block));
   }
   const auto bytes = checked_mul(*elements / tensor.type->block, tensor.type->block_bytes);
-  if (!bytes) return fail(ErrorCode::kMalformed, cat("shape ", shape_text(tensor), " of type ", tensor.type->name, " has more bytes than 64 bits count"));
+  if (!bytes)
+    return fail(ErrorCode::kMalformed, cat("shape ", shape_text(tensor), " of type ", tensor.type->name, " has more bytes than 64 bits count"));
   return *bytes;
 }
 
@@ -180,7 +183,8 @@ Result<TensorPlace> read_tensor_body(GgufCursor& in, GgufTensor& tensor) {
   TensorPlace place;
   TESSERA_ASSIGN(place.offset, in.number<uint64_t>("a tensor offset"));
   tensor.type = find_ggml_type(type);
-  if (!tensor.type) return fail(ErrorCode::kUnsupported, cat("tensor type ", type, " is unknown to this build: convert the model again with a common type"));
+  if (!tensor.type)
+    return fail(ErrorCode::kUnsupported, cat("tensor type ", type, " is unknown to this build: convert the model again with a common type"));
   TESSERA_ASSIGN(place.bytes, size_in_bytes(tensor));
   return place;
 }
@@ -195,8 +199,7 @@ Result<TensorPlace> read_tensor(GgufCursor& in, GgufTensor& tensor) {
 
 Result<uint64_t> alignment_of(const Gguf& gguf) {
   const GgufValue* value = gguf.find("general.alignment");
-  if (value && (value->is_array || value->type != GgufType::kU32))
-    return fail(ErrorCode::kMalformed, "key 'general.alignment' must be a single u32");
+  if (value && (value->is_array || value->type != GgufType::kU32)) return fail(ErrorCode::kMalformed, "key 'general.alignment' must be a single u32");
   TESSERA_ASSIGN(const int64_t alignment, gguf.integer("general.alignment", kDefaultAlignment));
   if (alignment < 8 || alignment > kMaxAlignment || !std::has_single_bit(static_cast<uint64_t>(alignment)))
     return fail(ErrorCode::kMalformed, cat("key 'general.alignment' is ", alignment, "; it must be a power of two from 8 to ", kMaxAlignment));

@@ -164,7 +164,8 @@ Error jinja_error(std::string_view source, size_t at, std::string_view what) {
   const std::string_view before = source.substr(0, at);
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const size_t column = at - (before.rfind('\n') + 1) + 1;
-  return Error(ErrorCode::kUnsupported, cat("chat template ", line, ":", column, ": cannot follow ", what, "; --chat-template chatml uses a built-in one"));
+  return Error(ErrorCode::kUnsupported,
+               cat("chat template ", line, ":", column, ": cannot follow ", what, "; --chat-template chatml uses a built-in one"));
 }
 
 std::string_view python_strip(std::string_view text) {

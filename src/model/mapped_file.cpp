@@ -1,10 +1,11 @@
 #include "mapped_file.hpp"
 
-#include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "tessera/base/text.hpp"
 
@@ -32,8 +33,10 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   struct stat facts {};
   if (::fstat(file.descriptor_, &facts) != 0) return system_error(path, "read its size");
   if (!S_ISREG(facts.st_mode))
-    return fail(ErrorCode::kIo, cat(path, ": is ", S_ISDIR(facts.st_mode) ? "a directory" : "a pipe or device", ", not a file; give the .gguf file itself"));
-  if (!std::in_range<size_t>(facts.st_size)) return fail(ErrorCode::kLimit, cat(path, ": has ", facts.st_size, " bytes, more than this process can map"));
+    return fail(ErrorCode::kIo,
+                cat(path, ": is ", S_ISDIR(facts.st_mode) ? "a directory" : "a pipe or device", ", not a file; give the .gguf file itself"));
+  if (!std::in_range<size_t>(facts.st_size))
+    return fail(ErrorCode::kLimit, cat(path, ": has ", facts.st_size, " bytes, more than this process can map"));
   file.identity_ = identity_of(facts);
   if (facts.st_size == 0) return file;  // nothing to map
   const auto size = static_cast<size_t>(facts.st_size);

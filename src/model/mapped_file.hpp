@@ -1,10 +1,11 @@
 // A regular file mapped read-only, and whether it is still the file that was mapped.
 #pragma once
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
-#include <sys/stat.h>
 #include <utility>
 
 #include "tessera/base/status.hpp"

@@ -12,8 +12,8 @@ namespace {
 
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxContext = 16 << 20;
-constexpr int64_t kMaxWidth = 1 << 20;        // of any row of activations: products of two configuration values then fit in int64_t
-constexpr int64_t kMaxVocabulary = 1 << 19;   // twice the largest in use
+constexpr int64_t kMaxWidth = 1 << 20;       // of any row of activations: products of two configuration values then fit in int64_t
+constexpr int64_t kMaxVocabulary = 1 << 19;  // twice the largest in use
 
 // Reads "ARCH.key" and remembers which keys were asked for.
 class KeyReader {
@@ -47,7 +47,8 @@ class KeyReader {
   void warn_of_unused(Warnings& warnings) const {
     const std::string prefix = full("");
     for (const auto& [key, value] : gguf_.values()) {
-      if (key.starts_with(prefix) && !known(key.substr(prefix.size()))) warnings.add(cat("key '", escaped(key), "' is not known to this build and ignored"));
+      if (key.starts_with(prefix) && !known(key.substr(prefix.size())))
+        warnings.add(cat("key '", escaped(key), "' is not known to this build and ignored"));
     }
   }
 
@@ -98,13 +99,15 @@ Status read_heads(KeyReader& keys, ModelConfig& config) {
                                            keys.full("attention.head_count"), "', '", keys.full("attention.head_count_kv"), "')"));
   const bool has_length = keys.has("attention.key_length") || keys.has("attention.value_length");
   if (!has_length && config.dim % config.n_heads != 0)
-    return fail(ErrorCode::kMalformed, cat("a width of ", config.dim, " cannot be cut into ", config.n_heads, " heads (keys '", keys.full("embedding_length"),
-                                           "', '", keys.full("attention.head_count"), "') and '", keys.full("attention.key_length"), "' is missing"));
+    return fail(ErrorCode::kMalformed,
+                cat("a width of ", config.dim, " cannot be cut into ", config.n_heads, " heads (keys '", keys.full("embedding_length"), "', '",
+                    keys.full("attention.head_count"), "') and '", keys.full("attention.key_length"), "' is missing"));
   const int64_t whole = std::max(config.dim / config.n_heads, 1);
   TESSERA_ASSIGN(const int key_length, keys.count("attention.key_length", kMaxWidth, whole));
   TESSERA_ASSIGN(const int value_length, keys.count("attention.value_length", kMaxWidth, whole));
   if (key_length != value_length)
-    return fail(ErrorCode::kUnsupported, cat("keys have ", key_length, " and values ", value_length, " dimensions a head; only equal lengths can be run"));
+    return fail(ErrorCode::kUnsupported,
+                cat("keys have ", key_length, " and values ", value_length, " dimensions a head; only equal lengths can be run"));
   config.head_dim = key_length;
   if (config.head_dim % 2 != 0)
     return fail(ErrorCode::kMalformed, cat("a head has ", config.head_dim, " dimensions; rotary positions need an even number"));
@@ -120,22 +123,27 @@ Status read_heads(KeyReader& keys, ModelConfig& config) {
 // The embedding's rows are the vocabulary; a key may only repeat it.
 Status read_vocabulary(const Gguf& gguf, const KeyReader& keys, ModelConfig& config) {
   const GgufTensor* embedding = gguf.find_tensor("token_embd.weight");
-  if (!embedding) return fail(ErrorCode::kMalformed, "tensor 'token_embd.weight' is missing; the model was not converted completely, or is a vocabulary without weights");
+  if (!embedding)
+    return fail(ErrorCode::kMalformed,
+                "tensor 'token_embd.weight' is missing; the model was not converted completely, or is a vocabulary without weights");
   const uint64_t rows = embedding->dims[1];
   if (rows > static_cast<uint64_t>(kMaxVocabulary))
     return fail(ErrorCode::kLimit, cat("tensor 'token_embd.weight' has ", rows, " rows; at most ", kMaxVocabulary, " are supported"));
   config.vocab_size = static_cast<int>(rows);
   TESSERA_ASSIGN(const int64_t claimed, gguf.integer(keys.full("vocab_size"), config.vocab_size));
   if (claimed != config.vocab_size)
-    return fail(ErrorCode::kMalformed, cat("key '", keys.full("vocab_size"), "' is ", claimed, ", but tensor 'token_embd.weight' has ", rows, " rows"));
+    return fail(ErrorCode::kMalformed,
+                cat("key '", keys.full("vocab_size"), "' is ", claimed, ", but tensor 'token_embd.weight' has ", rows, " rows"));
   return {};
 }
 
 }  // namespace
 
 void Warnings::add(std::string text) {
-  if (texts_.size() < kMax) texts_.push_back(std::move(text));
-  else ++left_out_;
+  if (texts_.size() < kMax)
+    texts_.push_back(std::move(text));
+  else
+    ++left_out_;
 }
 
 std::vector<std::string> Warnings::take() {

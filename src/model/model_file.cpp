@@ -10,12 +10,12 @@ namespace tessera {
 
 struct ModelFile::State {
   std::string path;
-  MappedFile file;                     // nothing mapped when the bytes are the caller's
+  MappedFile file;  // nothing mapped when the bytes are the caller's
   std::span<const std::byte> bytes;
   ModelConfig config;
   TokenizerTables tokenizer;
   std::vector<WeightRef> weights;
-  std::map<std::string_view, size_t> index;   // views the names in `weights`
+  std::map<std::string_view, size_t> index;  // views the names in `weights`
   std::vector<std::string> warnings;
 
   Status read();

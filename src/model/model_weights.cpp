@@ -17,8 +17,7 @@ struct RoleTypes {
 constexpr WeightType kMatrixTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0};
 constexpr WeightType kNormTypes[] = {WeightType::kF32, WeightType::kF16};
 constexpr WeightType kFactorTypes[] = {WeightType::kF32};
-constexpr RoleTypes kRoleTypes[] = {
-    {TensorRole::kMatrix, kMatrixTypes}, {TensorRole::kNorm, kNormTypes}, {TensorRole::kRopeFactors, kFactorTypes}};
+constexpr RoleTypes kRoleTypes[] = {{TensorRole::kMatrix, kMatrixTypes}, {TensorRole::kNorm, kNormTypes}, {TensorRole::kRopeFactors, kFactorTypes}};
 
 Result<WeightType> allowed_type(const GgufTensor& tensor, TensorRole role) {
   const std::span<const WeightType> allowed = kRoleTypes[static_cast<size_t>(role)].types;
@@ -37,8 +36,8 @@ Result<WeightRef> checked_weight(const GgufTensor& tensor, const TensorRequireme
   const std::array<uint64_t, 4> expected{static_cast<uint64_t>(columns), static_cast<uint64_t>(rows), 1, 1};
   if (tensor.dims != expected) {
     const auto shape = [](const std::array<uint64_t, 4>& dims) { return cat(dims[0], " x ", dims[1], " x ", dims[2], " x ", dims[3]); };
-    return fail(ErrorCode::kMalformed, cat("tensor '", tensor.name, "' has shape ", shape(tensor.dims), ", but this configuration needs ", shape(expected),
-                                           " (columns x rows); the file's keys and tensors do not belong together"));
+    return fail(ErrorCode::kMalformed, cat("tensor '", tensor.name, "' has shape ", shape(tensor.dims), ", but this configuration needs ",
+                                           shape(expected), " (columns x rows); the file's keys and tensors do not belong together"));
   }
   TESSERA_ASSIGN(const WeightType type, allowed_type(tensor, requirement.role));
   return WeightRef{std::string(tensor.name), type, rows, columns, tensor.bytes};
@@ -106,7 +105,8 @@ Result<std::vector<float>> read_rope_factors(const std::vector<WeightRef>& weigh
   dequantize_row(found->type, found->bytes.data(), found->columns, factors.data());
   for (size_t i = 0; i < factors.size(); ++i) {
     if (!(factors[i] > 0.0f) || !std::isfinite(factors[i]))
-      return fail(ErrorCode::kMalformed, cat("tensor 'rope_freqs.weight' has the value ", factors[i], " at ", i, "; every one must be finite and above 0"));
+      return fail(ErrorCode::kMalformed,
+                  cat("tensor 'rope_freqs.weight' has the value ", factors[i], " at ", i, "; every one must be finite and above 0"));
   }
   return factors;
 }

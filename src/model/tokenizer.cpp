@@ -118,7 +118,8 @@ Status Tokenizer::State::read_special(const TokenizerTables& tables) {
     if (id == tables.eos || id == tables.eot || (control[i] && is_end_name(text_of(i)))) end_ids.push_back(static_cast<int32_t>(i));
     if ((!control[i] && !user_defined) || text_of(i).empty()) continue;
     if (text_of(i).size() > kMaxSpecialBytes)
-      return fail(ErrorCode::kLimit, cat(entry("tokens", i, text_of(i)), " is a special token of ", text_of(i).size(), " bytes; at most ", kMaxSpecialBytes, " are read"));
+      return fail(ErrorCode::kLimit, cat(entry("tokens", i, text_of(i)), " is a special token of ", text_of(i).size(), " bytes; at most ",
+                                         kMaxSpecialBytes, " are read"));
     found.push_back({text_of(i), static_cast<int32_t>(i), control[i]});
   }
   specials = SpecialTokens(std::move(found));
@@ -148,7 +149,8 @@ Status Tokenizer::State::read_bytes(const TokenizerTables& tables) {
   }
   for (int byte = 0x20; byte < 0x7F; ++byte) {
     if (byte_ids[static_cast<size_t>(byte)] < 0)
-      return fail(ErrorCode::kMalformed, cat("tokenizer.ggml.tokens has no token for the byte ", byte, " ('", static_cast<char>(byte), "'), which byte-level BPE needs"));
+      return fail(ErrorCode::kMalformed, cat("tokenizer.ggml.tokens has no token for the byte ", byte, " ('", static_cast<char>(byte),
+                                             "'), which byte-level BPE needs"));
   }
   lossless = std::find(byte_ids.begin(), byte_ids.end(), -1) == byte_ids.end();
   return {};
@@ -172,7 +174,8 @@ Status Tokenizer::State::read_merges(const TokenizerTables& tables) {
     const std::string_view texts[3] = {text.substr(0, space), text.substr(space + 1), joined};
     for (int k = 0; k < 3; ++k) {
       const auto place = ids.find(texts[k]);
-      if (place == ids.end()) return fail(ErrorCode::kMalformed, cat(entry("merges", i, text), ": '", escaped(texts[k]), "' is not in the vocabulary"));
+      if (place == ids.end())
+        return fail(ErrorCode::kMalformed, cat(entry("merges", i, text), ": '", escaped(texts[k]), "' is not in the vocabulary"));
       parts[k] = place->second;
     }
     if (!control[static_cast<size_t>(parts[2])]) found.push_back({parts[0], parts[1], parts[2], static_cast<uint32_t>(i)});

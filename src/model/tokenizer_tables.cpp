@@ -23,8 +23,8 @@ Status check_table_sizes(const Gguf& gguf) {
     if (const GgufValue* value = gguf.find(key)) count += value->count, bytes += value->bytes.size();
   }
   if (count <= kMaxStrings && bytes <= kMaxStringBytes) return {};
-  return fail(ErrorCode::kLimit, cat("keys '", kTokensKey, "' and '", kMergesKey, "' have ", count, " strings in ", bytes, " bytes; at most ", kMaxStrings,
-                                     " in ", kMaxStringBytes, " are read"));
+  return fail(ErrorCode::kLimit, cat("keys '", kTokensKey, "' and '", kMergesKey, "' have ", count, " strings in ", bytes, " bytes; at most ",
+                                     kMaxStrings, " in ", kMaxStringBytes, " are read"));
 }
 
 Result<std::vector<std::string>> read_strings(const Gguf& gguf, std::string_view key) {
@@ -37,7 +37,8 @@ Result<std::vector<std::string>> read_strings(const Gguf& gguf, std::string_view
     longest = std::max(longest, text.size());
     strings.emplace_back(text);
   });
-  if (longest > kMaxTokenBytes) return fail(ErrorCode::kLimit, cat("key '", key, "' has a string of ", longest, " bytes; at most ", kMaxTokenBytes, " are read"));
+  if (longest > kMaxTokenBytes)
+    return fail(ErrorCode::kLimit, cat("key '", key, "' has a string of ", longest, " bytes; at most ", kMaxTokenBytes, " are read"));
   return strings;
 }
 
@@ -100,9 +101,11 @@ Result<TokenizerTables> read_tokenizer(const Gguf& gguf, int64_t max_tokens) {
   TESSERA_TRY(check_table_sizes(gguf));
   TESSERA_ASSIGN(tables.tokens, read_strings(gguf, kTokensKey));
   const auto n_tokens = static_cast<int64_t>(tables.tokens.size());
-  if (n_tokens == 0) return fail(ErrorCode::kMalformed, "key 'tokenizer.ggml.tokens' is missing or empty, though 'tokenizer.ggml.model' names a tokenizer");
+  if (n_tokens == 0)
+    return fail(ErrorCode::kMalformed, "key 'tokenizer.ggml.tokens' is missing or empty, though 'tokenizer.ggml.model' names a tokenizer");
   if (max_tokens > 0 && n_tokens > max_tokens)
-    return fail(ErrorCode::kMalformed, cat("key 'tokenizer.ggml.tokens' has ", n_tokens, " tokens, but tensor 'token_embd.weight' has ", max_tokens, " rows"));
+    return fail(ErrorCode::kMalformed,
+                cat("key 'tokenizer.ggml.tokens' has ", n_tokens, " tokens, but tensor 'token_embd.weight' has ", max_tokens, " rows"));
   TESSERA_ASSIGN(tables.types, read_types(gguf, tables.tokens.size()));
   TESSERA_ASSIGN(const GgufValue* scores, gguf.array("tokenizer.ggml.scores", GgufType::kF32));
   if (scores) TESSERA_TRY(check_length("tokenizer.ggml.scores", *scores, tables.tokens.size()));

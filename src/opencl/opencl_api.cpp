@@ -28,8 +28,8 @@ class SymbolSource {
 Result<OpenClApi> fill_table(void* library, const std::string& path) {
   const SymbolSource source(library);
   OpenClApi api;
-#define TESSERA_FIND_CALL(name)                                                   \
-  api.name = reinterpret_cast<decltype(api.name)>(source.find("cl" #name));       \
+#define TESSERA_FIND_CALL(name)                                             \
+  api.name = reinterpret_cast<decltype(api.name)>(source.find("cl" #name)); \
   if (api.name == nullptr) return fail(ErrorCode::kUnsupported, cat(path, " has no cl" #name ": an OpenCL 1.2 driver or loader is needed"));
   TESSERA_OPENCL_CALLS(TESSERA_FIND_CALL)
 #undef TESSERA_FIND_CALL
@@ -45,7 +45,7 @@ std::vector<std::string> library_candidates() {
           "libOpenCL-pixel.so",
           "/vendor/lib64/libOpenCL.so",
           "/system/vendor/lib64/libOpenCL.so",
-          "/vendor/lib64/egl/libGLES_mali.so",
+          "/vendor/lib64/egl/libGLES_mali.so",  // Mali: one library for GL and OpenCL
           "/system/lib64/libOpenCL.so"};
 #else
   return {"libOpenCL.so.1", "libOpenCL.so"};

@@ -15,14 +15,16 @@
 namespace tessera::opencl {
 
 // Every function that is called, all of OpenCL 1.2 or older.
-#define TESSERA_OPENCL_CALLS(CALL)                                                                                                       \
-  CALL(GetPlatformIDs) CALL(GetPlatformInfo) CALL(GetDeviceIDs) CALL(GetDeviceInfo) CALL(CreateContext) CALL(ReleaseContext)             \
-  CALL(CreateCommandQueue) CALL(ReleaseCommandQueue) CALL(CreateBuffer) CALL(CreateSubBuffer) CALL(CreateImage)                           \
-  CALL(GetSupportedImageFormats) CALL(ReleaseMemObject)                                                                                   \
-  CALL(CreateProgramWithSource) CALL(CreateProgramWithBinary) CALL(BuildProgram) CALL(GetProgramBuildInfo) CALL(GetProgramInfo)          \
-  CALL(ReleaseProgram) CALL(CreateKernel) CALL(ReleaseKernel) CALL(SetKernelArg) CALL(GetKernelInfo) CALL(GetKernelWorkGroupInfo)        \
-  CALL(EnqueueNDRangeKernel) CALL(EnqueueReadBuffer) CALL(EnqueueWriteBuffer) CALL(EnqueueFillBuffer) CALL(EnqueueReadImage)             \
-  CALL(EnqueueWriteImage) CALL(WaitForEvents) CALL(GetEventProfilingInfo) CALL(ReleaseEvent) CALL(Flush) CALL(Finish)
+// clang-format off
+#define TESSERA_OPENCL_CALLS(CALL)                                                                                                     \
+  CALL(GetPlatformIDs) CALL(GetPlatformInfo) CALL(GetDeviceIDs) CALL(GetDeviceInfo) CALL(CreateContext) CALL(ReleaseContext)           \
+  CALL(CreateCommandQueue) CALL(ReleaseCommandQueue) CALL(CreateBuffer) CALL(CreateSubBuffer) CALL(CreateImage)                        \
+  CALL(GetSupportedImageFormats) CALL(ReleaseMemObject) CALL(CreateProgramWithSource) CALL(CreateProgramWithBinary) CALL(BuildProgram) \
+  CALL(GetProgramBuildInfo) CALL(GetProgramInfo) CALL(ReleaseProgram) CALL(CreateKernel) CALL(ReleaseKernel) CALL(SetKernelArg)        \
+  CALL(GetKernelInfo) CALL(GetKernelWorkGroupInfo) CALL(EnqueueNDRangeKernel) CALL(EnqueueReadBuffer) CALL(EnqueueWriteBuffer)         \
+  CALL(EnqueueFillBuffer) CALL(EnqueueReadImage) CALL(EnqueueWriteImage) CALL(WaitForEvents) CALL(GetEventProfilingInfo)               \
+  CALL(ReleaseEvent) CALL(Flush) CALL(Finish)
+// clang-format on
 
 struct OpenClApi {
 #define TESSERA_DECLARE_CALL(name) decltype(&::cl##name) name = nullptr;

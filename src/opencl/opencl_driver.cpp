@@ -13,7 +13,8 @@ struct ErrorRow {
   ErrorCode kind = ErrorCode::kDriver;
 };
 
-#define TESSERA_ERROR_ROW(code, ...) ErrorRow{code, #code __VA_OPT__(, ErrorCode::) __VA_ARGS__}
+#define TESSERA_ERROR_ROW(code, ...) \
+  ErrorRow { code, #code __VA_OPT__(, ErrorCode::) __VA_ARGS__ }
 constexpr ErrorRow kErrors[] = {
     TESSERA_ERROR_ROW(CL_DEVICE_NOT_FOUND, kNotFound),
     // Handed to a call whose handles are ours and valid, these say that the device or its context is gone.

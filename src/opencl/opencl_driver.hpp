@@ -41,13 +41,13 @@ struct Driver {
   gpu::Counters counters;
   cl_device_id device = nullptr;
   Handle<cl_context> context;
-  Handle<cl_command_queue> queue;    // in order, without profiling
-  bool lost = false;                 // sticky
+  Handle<cl_command_queue> queue;  // in order, without profiling
+  bool lost = false;               // sticky
 
   // The in-order queue as a counter: commands are stamped 1, 2, 3…; all up to `completed` are known to have finished.
   uint64_t issued = 0;
   uint64_t completed = 0;
-  uint64_t last_kernels = 0;         // stamp of the latest submission of kernels
+  uint64_t last_kernels = 0;  // stamp of the latest submission of kernels
 
   uint64_t stamp() { return ++issued; }
   void finished_up_to(uint64_t stamp) { completed = stamp > completed ? stamp : completed; }
@@ -61,7 +61,7 @@ struct Driver {
   Status check_wait(cl_int code, std::string_view call);
   // Waits for everything issued. A synchronization only if kernels were running: waiting for one's own upload is not.
   Status drain();
-  void note_memory(int64_t bytes);   // positive: created; negative: released
+  void note_memory(int64_t bytes);  // positive: created; negative: released
 };
 
 }  // namespace tessera::opencl

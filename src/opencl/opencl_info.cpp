@@ -45,7 +45,9 @@ class Questions {
 
  private:
   template <class T>
-  static int64_t clamp_size(T answer) { return static_cast<int64_t>(std::min<uint64_t>(answer, INT64_MAX)); }
+  static int64_t clamp_size(T answer) {
+    return static_cast<int64_t>(std::min<uint64_t>(answer, INT64_MAX));
+  }
 
   const OpenClApi& api_;
   cl_device_id device_;
@@ -66,7 +68,9 @@ std::string platform_name(const OpenClApi& api, cl_platform_id platform) {
   return Questions::trimmed(std::move(name));
 }
 
-bool has_extension(const std::string& extensions, std::string_view name) { return (" " + extensions + " ").find(cat(" ", name, " ")) != std::string::npos; }
+bool has_extension(const std::string& extensions, std::string_view name) {
+  return (" " + extensions + " ").find(cat(" ", name, " ")) != std::string::npos;
+}
 
 // OpenCL tells a subgroup's size only kernel by kernel. Two device-wide answers exist: Intel's list of sizes, and since 3.0 the preferred
 // workgroup multiple, which is the subgroup's size on the GPUs we know. With neither, subgroups stay unused rather than guessed at.
@@ -83,7 +87,8 @@ void ask_subgroups(const Questions& ask, const std::string& extensions, int vers
 
 void ask_dots(const Questions& ask, const std::string& extensions, DeviceInfo& info) {
   if (!has_extension(extensions, "cl_khr_integer_dot_product")) return;
-  const auto dots = ask.value<cl_device_integer_dot_product_acceleration_properties_khr>(CL_DEVICE_INTEGER_DOT_PRODUCT_ACCELERATION_PROPERTIES_4x8BIT_PACKED_KHR, {});
+  const auto dots = ask.value<cl_device_integer_dot_product_acceleration_properties_khr>(
+      CL_DEVICE_INTEGER_DOT_PRODUCT_ACCELERATION_PROPERTIES_4x8BIT_PACKED_KHR, {});
   info.dot_signed = dots.signed_accelerated == CL_TRUE;
   info.dot_unsigned = dots.unsigned_accelerated == CL_TRUE;
   info.dot_mixed = dots.mixed_signedness_accelerated == CL_TRUE;
@@ -100,7 +105,8 @@ void ask_execution(const Questions& ask, DeviceInfo& info) {
   info.compute_units = static_cast<int>(std::max<cl_uint>(1, ask.value<cl_uint>(CL_DEVICE_MAX_COMPUTE_UNITS, 1)));
   info.max_workgroup_size = static_cast<int>(std::min<int64_t>(INT32_MAX, ask.size(CL_DEVICE_MAX_WORK_GROUP_SIZE)));
   const std::vector<size_t> extent = ask.sizes(CL_DEVICE_MAX_WORK_ITEM_SIZES);
-  for (size_t axis = 0; axis < 3 && axis < extent.size(); ++axis) info.max_workgroup_extent[axis] = static_cast<int>(std::min<size_t>(INT32_MAX, extent[axis]));
+  for (size_t axis = 0; axis < 3 && axis < extent.size(); ++axis)
+    info.max_workgroup_extent[axis] = static_cast<int>(std::min<size_t>(INT32_MAX, extent[axis]));
   info.max_grid = {INT32_MAX, INT32_MAX, INT32_MAX};  // OpenCL has no limit of its own; kernels index with 32-bit int
   info.shared_memory_bytes = ask.bytes(CL_DEVICE_LOCAL_MEM_SIZE);
   info.max_argument_bytes = static_cast<int>(std::min<int64_t>(INT32_MAX, ask.size(CL_DEVICE_MAX_PARAMETER_SIZE)));
@@ -181,7 +187,8 @@ Result<std::vector<FoundDevice>> find_devices(const OpenClApi& api) {
       found.push_back({device, std::move(info), std::move(options)});
     }
   }
-  if (found.empty()) return fail(ErrorCode::kNotFound, cat("no usable OpenCL device in ", platforms.size(), " platforms", passed_over, ": ", install_advice()));
+  if (found.empty())
+    return fail(ErrorCode::kNotFound, cat("no usable OpenCL device in ", platforms.size(), " platforms", passed_over, ": ", install_advice()));
   std::stable_sort(found.begin(), found.end(), [](const FoundDevice& a, const FoundDevice& b) { return !a.info.is_cpu && b.info.is_cpu; });
   return found;
 }

@@ -45,7 +45,8 @@ Result<std::unique_ptr<OpenClKernel>> OpenClKernel::load(Driver& driver, const L
   const auto* bytes = reinterpret_cast<const unsigned char*>(binary.data());
   const size_t length = binary.size();
   cl_int code = CL_SUCCESS;
-  Handle<cl_program> program(driver.cl.CreateProgramWithBinary(driver.context.get(), 1, &driver.device, &length, &bytes, nullptr, &code), driver.cl.ReleaseProgram);
+  Handle<cl_program> program(driver.cl.CreateProgramWithBinary(driver.context.get(), 1, &driver.device, &length, &bytes, nullptr, &code),
+                             driver.cl.ReleaseProgram);
   TESSERA_TRY(driver.check(code, "clCreateProgramWithBinary"));
   TESSERA_ASSIGN(std::unique_ptr<OpenClKernel> kernel, build(driver, lowered, std::move(program)));
   ++driver.counters.programs_loaded;
@@ -68,8 +69,9 @@ Status OpenClKernel::check_against_driver() const {
   const size_t declared = lowered_.slots.size() + lowered_.args.size();
   if (arguments != declared) return fail(ErrorCode::kCompile, cat("the text has ", arguments, " arguments, its description ", declared));
   size_t allowed = 0;
-  TESSERA_TRY(driver_.check(driver_.cl.GetKernelWorkGroupInfo(kernel.get(), driver_.device, CL_KERNEL_WORK_GROUP_SIZE, sizeof allowed, &allowed, nullptr),
-                            "clGetKernelWorkGroupInfo"));
+  TESSERA_TRY(
+      driver_.check(driver_.cl.GetKernelWorkGroupInfo(kernel.get(), driver_.device, CL_KERNEL_WORK_GROUP_SIZE, sizeof allowed, &allowed, nullptr),
+                    "clGetKernelWorkGroupInfo"));
   const auto [x, y, z] = lowered_.workgroup;
   const int64_t wanted = int64_t{x} * y * z;
   if (x > 0 && y > 0 && z > 0 && wanted <= static_cast<int64_t>(allowed)) return {};

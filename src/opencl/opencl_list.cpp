@@ -1,5 +1,7 @@
 #include "opencl_list.hpp"
 
+#include <algorithm>
+
 #include "opencl_kernel.hpp"
 #include "opencl_memory.hpp"
 #include "tessera/base/text.hpp"
@@ -9,14 +11,17 @@ namespace {
 
 Result<cl_mem> bound_buffer(const Driver& driver, const gpu::Binding& binding) {
   auto* buffer = dynamic_cast<OpenClBuffer*>(binding.buffer);
-  if (binding.image != nullptr || buffer == nullptr || &buffer->driver() != &driver) return fail(ErrorCode::kInvalidArgument, "needs a buffer of this device");
+  if (binding.image != nullptr || buffer == nullptr || &buffer->driver() != &driver)
+    return fail(ErrorCode::kInvalidArgument, "needs a buffer of this device");
   return buffer->range(binding.offset, binding.bytes);
 }
 
 Result<cl_mem> bound_image(const Driver& driver, const gpu::Binding& binding, Storage storage) {
   auto* image = dynamic_cast<OpenClImage*>(binding.image);
-  if (binding.buffer != nullptr || image == nullptr || &image->driver() != &driver) return fail(ErrorCode::kInvalidArgument, "needs an image of this device");
-  if (image->layout().storage != storage) return fail(ErrorCode::kInvalidArgument, cat("needs storage ", name_of(storage), ", has ", name_of(image->layout().storage)));
+  if (binding.buffer != nullptr || image == nullptr || &image->driver() != &driver)
+    return fail(ErrorCode::kInvalidArgument, "needs an image of this device");
+  if (image->layout().storage != storage)
+    return fail(ErrorCode::kInvalidArgument, cat("needs storage ", name_of(storage), ", has ", name_of(image->layout().storage)));
   return image->memory();
 }
 
@@ -26,7 +31,8 @@ Status set_slots(Driver& driver, cl_kernel kernel, const LoweredKernel& lowered,
     auto memory = is_image(slot.storage) ? bound_image(driver, bindings[i], slot.storage) : bound_buffer(driver, bindings[i]);
     if (!memory) return fail(std::move(memory).error().within(cat("slot ", i, " '", slot.tensor, "'")));
     const cl_mem object = *memory;
-    TESSERA_TRY(driver.check(driver.cl.SetKernelArg(kernel, static_cast<cl_uint>(i), sizeof object, &object), cat("clSetKernelArg of slot '", slot.tensor, "'")));
+    TESSERA_TRY(driver.check(driver.cl.SetKernelArg(kernel, static_cast<cl_uint>(i), sizeof object, &object),
+                             cat("clSetKernelArg of slot '", slot.tensor, "'")));
   }
   return {};
 }
@@ -34,7 +40,8 @@ Status set_slots(Driver& driver, cl_kernel kernel, const LoweredKernel& lowered,
 Status set_args(Driver& driver, cl_kernel kernel, const LoweredKernel& lowered, const std::vector<uint32_t>& args) {
   for (size_t i = 0; i < args.size(); ++i) {
     const auto index = static_cast<cl_uint>(lowered.slots.size() + i);
-    TESSERA_TRY(driver.check(driver.cl.SetKernelArg(kernel, index, sizeof args[i], &args[i]), cat("clSetKernelArg of arg '", lowered.args[i].name, "'")));
+    TESSERA_TRY(
+        driver.check(driver.cl.SetKernelArg(kernel, index, sizeof args[i], &args[i]), cat("clSetKernelArg of arg '", lowered.args[i].name, "'")));
   }
   return {};
 }
@@ -45,7 +52,8 @@ Status check_image_hazards(const LoweredKernel& lowered, const std::vector<gpu::
     if (!lowered.slots[w].written || bindings[w].image == nullptr) continue;
     for (size_t r = 0; r < bindings.size(); ++r)
       if (r != w && bindings[r].image == bindings[w].image)
-        return fail(ErrorCode::kInvalidArgument, cat("slots '", lowered.slots[w].tensor, "' and '", lowered.slots[r].tensor, "' write and use one image"));
+        return fail(ErrorCode::kInvalidArgument,
+                    cat("slots '", lowered.slots[w].tensor, "' and '", lowered.slots[r].tensor, "' write and use one image"));
   }
   return {};
 }
@@ -66,7 +74,8 @@ Status check_counts(const LoweredKernel& lowered, const gpu::DispatchInfo& info,
 // Device time of a finished event in microseconds.
 Result<double> elapsed(Driver& driver, cl_event event) {
   cl_ulong start = 0, end = 0;
-  TESSERA_TRY(driver.check(driver.cl.GetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start, &start, nullptr), "clGetEventProfilingInfo"));
+  TESSERA_TRY(
+      driver.check(driver.cl.GetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start, &start, nullptr), "clGetEventProfilingInfo"));
   TESSERA_TRY(driver.check(driver.cl.GetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, nullptr), "clGetEventProfilingInfo"));
   return end > start ? static_cast<double>(end - start) * 1e-3 : 0.0;
 }
@@ -124,8 +133,8 @@ Status OpenClCommandList::submittable() const {
 
 Status OpenClCommandList::enqueue(const Recorded& dispatch, cl_command_queue queue, Handle<cl_event>* event) {
   cl_event raw = nullptr;
-  const cl_int code = driver_.cl.EnqueueNDRangeKernel(queue, dispatch.kernel.get(), 3, nullptr, dispatch.global.data(), dispatch.local.data(), 0, nullptr,
-                                                      event != nullptr ? &raw : nullptr);
+  const cl_int code = driver_.cl.EnqueueNDRangeKernel(queue, dispatch.kernel.get(), 3, nullptr, dispatch.global.data(), dispatch.local.data(), 0,
+                                                      nullptr, event != nullptr ? &raw : nullptr);
   if (auto status = driver_.check(code, "clEnqueueNDRangeKernel"); !status) return fail(std::move(status).error().within(dispatch.label));
   if (event != nullptr) *event = Handle<cl_event>(raw, driver_.cl.ReleaseEvent);
   ++driver_.counters.dispatches;
@@ -137,7 +146,8 @@ Result<std::unique_ptr<gpu::Fence>> OpenClCommandList::submit() {
   ++driver_.counters.submissions;
   const uint64_t stamp = driver_.last_kernels = driver_.stamp();
   Handle<cl_event> last;
-  for (const Recorded& dispatch : dispatches_) TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
+  for (const Recorded& dispatch : dispatches_)
+    TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
   TESSERA_TRY(driver_.check(driver_.cl.Flush(driver_.queue.get()), "clFlush"));
   return std::make_unique<OpenClFence>(driver_, stamp, std::move(last));
 }

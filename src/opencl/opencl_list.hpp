@@ -12,7 +12,8 @@ class OpenClFence final : public gpu::Fence {
   // Not profiled: `last` is the event of the last kernel, null when there was none.
   OpenClFence(Driver& driver, uint64_t stamp, Handle<cl_event> last) : driver_(driver), stamp_(stamp), last_(std::move(last)) {}
   // Profiled: already finished.
-  OpenClFence(Driver& driver, uint64_t stamp, std::vector<double> microseconds) : driver_(driver), stamp_(stamp), microseconds_(std::move(microseconds)) {}
+  OpenClFence(Driver& driver, uint64_t stamp, std::vector<double> microseconds)
+      : driver_(driver), stamp_(stamp), microseconds_(std::move(microseconds)) {}
 
   Status wait() override;
   std::vector<double> dispatch_microseconds() const override { return microseconds_; }

@@ -43,8 +43,9 @@ Status check_image(const Layout& layout, const DeviceInfo& info) {
   const int64_t max_width = flat ? info.max_image_buffer_texels : info.max_image_width;
   const int64_t max_height = flat ? 1 : info.max_image_height;
   if (layout.image_width() <= max_width && layout.image_height() <= max_height && layout.object_bytes() <= info.max_allocation_bytes) return {};
-  return fail(ErrorCode::kLimit, cat(name_of(layout.storage), " of ", layout.image_width(), " x ", layout.image_height(), " pixels, ", layout.object_bytes(), " bytes; ",
-                                     info.name, " allows ", max_width, " x ", max_height, " and ", info.max_allocation_bytes, " bytes"));
+  return fail(ErrorCode::kLimit,
+              cat(name_of(layout.storage), " of ", layout.image_width(), " x ", layout.image_height(), " pixels, ", layout.object_bytes(), " bytes; ",
+                  info.name, " allows ", max_width, " x ", max_height, " and ", info.max_allocation_bytes, " bytes"));
 }
 
 // Asked before creating: drivers answer an image they cannot make with several different errors.
@@ -52,16 +53,20 @@ Status check_format(const Driver& driver, const cl_image_format& format, cl_mem_
   cl_uint count = 0;
   std::vector<cl_image_format> formats;
   if (driver.cl.GetSupportedImageFormats(driver.context.get(), CL_MEM_READ_WRITE, type, 0, nullptr, &count) == CL_SUCCESS) formats.resize(count);
-  if (count > 0 && driver.cl.GetSupportedImageFormats(driver.context.get(), CL_MEM_READ_WRITE, type, count, formats.data(), nullptr) != CL_SUCCESS) formats.clear();
+  if (count > 0 && driver.cl.GetSupportedImageFormats(driver.context.get(), CL_MEM_READ_WRITE, type, count, formats.data(), nullptr) != CL_SUCCESS)
+    formats.clear();
   for (const cl_image_format& known : formats)
     if (known.image_channel_order == format.image_channel_order && known.image_channel_data_type == format.image_channel_data_type) return {};
-  return fail(ErrorCode::kUnsupported, cat(driver.info.name, " has no ", name_of(layout.storage), " of ", layout.lanes, " x ", name_of(layout.element)));
+  return fail(ErrorCode::kUnsupported,
+              cat(driver.info.name, " has no ", name_of(layout.storage), " of ", layout.lanes, " x ", name_of(layout.element)));
 }
 
 Result<Handle<cl_mem>> create_memory(Driver& driver, int64_t bytes) {
   cl_int code = CL_SUCCESS;
-  Handle<cl_mem> memory(driver.cl.CreateBuffer(driver.context.get(), CL_MEM_READ_WRITE, static_cast<size_t>(bytes), nullptr, &code), driver.cl.ReleaseMemObject);
-  if (auto status = driver.check(code, "clCreateBuffer"); !status) return fail(std::move(status).error().within(bytes_text(static_cast<uint64_t>(bytes))));
+  Handle<cl_mem> memory(driver.cl.CreateBuffer(driver.context.get(), CL_MEM_READ_WRITE, static_cast<size_t>(bytes), nullptr, &code),
+                        driver.cl.ReleaseMemObject);
+  if (auto status = driver.check(code, "clCreateBuffer"); !status)
+    return fail(std::move(status).error().within(bytes_text(static_cast<uint64_t>(bytes))));
   return memory;
 }
 
@@ -84,11 +89,13 @@ Result<cl_mem> OpenClBuffer::range(int64_t offset, int64_t bytes) {
   if (offset == 0 && bytes == bytes_) return memory_.get();
   if (bytes == 0) return fail(ErrorCode::kInvalidArgument, "a binding of 0 bytes");
   if (offset % driver_.info.buffer_offset_alignment != 0)
-    return fail(ErrorCode::kInvalidArgument, cat("offset ", offset, " is not a multiple of ", driver_.info.buffer_offset_alignment, ", which ", driver_.info.name, " needs"));
+    return fail(ErrorCode::kInvalidArgument,
+                cat("offset ", offset, " is not a multiple of ", driver_.info.buffer_offset_alignment, ", which ", driver_.info.name, " needs"));
   if (const auto found = ranges_.find({offset, bytes}); found != ranges_.end()) return found->second.get();
   const cl_buffer_region region{static_cast<size_t>(offset), static_cast<size_t>(bytes)};
   cl_int code = CL_SUCCESS;
-  Handle<cl_mem> part(driver_.cl.CreateSubBuffer(memory_.get(), CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &region, &code), driver_.cl.ReleaseMemObject);
+  Handle<cl_mem> part(driver_.cl.CreateSubBuffer(memory_.get(), CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &region, &code),
+                      driver_.cl.ReleaseMemObject);
   TESSERA_TRY(driver_.check(code, "clCreateSubBuffer"));
   return ranges_.emplace(std::pair(offset, bytes), std::move(part)).first->second.get();
 }
@@ -128,8 +135,8 @@ Status Transfers::write_staged(cl_mem memory, int64_t offset, std::span<const st
   Slot& slot = (*ring_)[next_slot_];
   if (slot.stamp > driver_.completed) TESSERA_TRY(driver_.drain());
   std::memcpy(slot.bytes.data(), bytes.data(), bytes.size());
-  const cl_int code =
-      driver_.cl.EnqueueWriteBuffer(driver_.queue.get(), memory, CL_FALSE, static_cast<size_t>(offset), bytes.size(), slot.bytes.data(), 0, nullptr, nullptr);
+  const cl_int code = driver_.cl.EnqueueWriteBuffer(driver_.queue.get(), memory, CL_FALSE, static_cast<size_t>(offset), bytes.size(),
+                                                    slot.bytes.data(), 0, nullptr, nullptr);
   TESSERA_TRY(driver_.check(code, "clEnqueueWriteBuffer"));
   slot.stamp = driver_.stamp();
   next_slot_ = (next_slot_ + 1) % kSlots;
@@ -138,7 +145,8 @@ Status Transfers::write_staged(cl_mem memory, int64_t offset, std::span<const st
 }
 
 Status Transfers::write_blocking(cl_mem memory, int64_t offset, std::span<const std::byte> bytes) {
-  const cl_int code = driver_.cl.EnqueueWriteBuffer(driver_.queue.get(), memory, CL_TRUE, static_cast<size_t>(offset), bytes.size(), bytes.data(), 0, nullptr, nullptr);
+  const cl_int code = driver_.cl.EnqueueWriteBuffer(driver_.queue.get(), memory, CL_TRUE, static_cast<size_t>(offset), bytes.size(), bytes.data(), 0,
+                                                    nullptr, nullptr);
   TESSERA_TRY(driver_.check_wait(code, "clEnqueueWriteBuffer"));
   note_blocking_write(bytes.size());
   return {};
@@ -153,8 +161,8 @@ Status Transfers::write(OpenClBuffer& buffer, int64_t offset, std::span<const st
 Status Transfers::read(const OpenClBuffer& buffer, int64_t offset, std::span<std::byte> bytes) {
   TESSERA_TRY(check_range(offset, static_cast<int64_t>(bytes.size()), buffer.bytes(), "read of bytes"));
   if (bytes.empty()) return {};
-  const cl_int code =
-      driver_.cl.EnqueueReadBuffer(driver_.queue.get(), buffer.memory(), CL_TRUE, static_cast<size_t>(offset), bytes.size(), bytes.data(), 0, nullptr, nullptr);
+  const cl_int code = driver_.cl.EnqueueReadBuffer(driver_.queue.get(), buffer.memory(), CL_TRUE, static_cast<size_t>(offset), bytes.size(),
+                                                   bytes.data(), 0, nullptr, nullptr);
   TESSERA_TRY(driver_.check_wait(code, "clEnqueueReadBuffer"));
   driver_.finished_up_to(driver_.stamp());
   ++driver_.counters.synchronizations;
@@ -180,7 +188,8 @@ Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std:
   if (image.backing() != nullptr) return write_blocking(image.backing(), row * image.row_bytes(), bytes);
   const size_t origin[3] = {0, static_cast<size_t>(row), 0};
   const size_t region[3] = {static_cast<size_t>(image.layout().image_width()), static_cast<size_t>(rows), 1};
-  const cl_int code = driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data(), 0, nullptr, nullptr);
+  const cl_int code =
+      driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data(), 0, nullptr, nullptr);
   TESSERA_TRY(driver_.check_wait(code, "clEnqueueWriteImage"));
   note_blocking_write(bytes.size());
   return {};

@@ -137,7 +137,8 @@ TEST(ChatTemplate, DepthAndSizeAreBounded) {
   ASSERT_FALSE(long_one);
   EXPECT_EQ(long_one.error().code(), ErrorCode::kLimit);
   // Long but flat is fine.
-  const auto flat = ChatTemplate::create("{% if " + repeated("not ", 5000) + "true %}{% elif true %}" + repeated("{% elif true %}", 500) + "{% endif %}" + kBody);
+  const std::string condition = "{% if " + repeated("not ", 5000) + "true %}{% elif true %}" + repeated("{% elif true %}", 500) + "{% endif %}";
+  const auto flat = ChatTemplate::create(condition + kBody);
   ASSERT_TRUE(flat) << flat.error().message();
   EXPECT_EQ(flat->render_text({{"user", "hi"}}, false), "hi");
 }

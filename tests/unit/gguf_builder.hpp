@@ -11,8 +11,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -28,7 +28,9 @@
 namespace tessera::test {
 
 template <class T>
-void append(std::string& out, T value) { out.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void append(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 inline void append_string(std::string& out, std::string_view text, std::optional<uint64_t> claimed_length = {}) {
   append<uint64_t>(out, claimed_length.value_or(text.size()));
   out += text;
@@ -44,15 +46,15 @@ inline std::vector<std::byte> exact(std::string_view bytes) {
 struct GgufBuilder {
   struct Entry {
     std::string key;
-    uint32_t type = 0;                         // GgufType
-    std::string payload;                       // all that follows the type
+    uint32_t type = 0;    // GgufType
+    std::string payload;  // all that follows the type
     std::optional<uint64_t> key_length = {};
   };
   struct Tensor {
     std::string name;
-    std::vector<uint64_t> dims;                // dims[0] = columns
-    uint32_t type = 0;                         // ggml type id
-    uint64_t data_bytes = 0;                   // what the file reserves; `data` may be shorter, the rest is zero
+    std::vector<uint64_t> dims;  // dims[0] = columns
+    uint32_t type = 0;           // ggml type id
+    uint64_t data_bytes = 0;     // what the file reserves; `data` may be shorter, the rest is zero
     std::string data;
     std::optional<uint64_t> name_length = {}, offset = {};
     std::optional<uint32_t> n_dims = {};
@@ -60,7 +62,7 @@ struct GgufBuilder {
 
   std::string magic = "GGUF";
   uint32_t version = 3;
-  uint64_t alignment = 32;                     // how the data is placed; say so in the key general.alignment if it is not 32
+  uint64_t alignment = 32;  // how the data is placed; say so in the key general.alignment if it is not 32
   std::optional<uint64_t> tensor_count, key_count;
   std::vector<Entry> entries;
   std::vector<Tensor> tensors;
@@ -68,8 +70,10 @@ struct GgufBuilder {
   // Replaces the key's value, or adds the key at the end.
   GgufBuilder& set_raw(std::string_view key, uint32_t type, std::string payload) {
     const auto found = std::ranges::find(entries, key, &Entry::key);
-    if (found != entries.end()) found->type = type, found->payload = std::move(payload);
-    else entries.push_back({std::string(key), type, std::move(payload)});
+    if (found != entries.end())
+      found->type = type, found->payload = std::move(payload);
+    else
+      entries.push_back({std::string(key), type, std::move(payload)});
     return *this;
   }
   template <class T>
@@ -197,8 +201,8 @@ inline constexpr LlamaShape kLlama31_8B{4096, 32, 14336, 32, 8, 128, 128256, 131
 
 struct TinyOptions {
   LlamaShape shape = {};
-  WeightType type = WeightType::kF32;   // of the matrices; quantized types need dim, hidden and heads · head_dim to be multiples of 32
-  bool tokenizer = true;                // needs shape.vocab ≥ 270
+  WeightType type = WeightType::kF32;  // of the matrices; quantized types need dim, hidden and heads · head_dim to be multiples of 32
+  bool tokenizer = true;               // needs shape.vocab ≥ 270
   uint32_t seed = 1;
 };
 
@@ -208,17 +212,19 @@ namespace detail {
 inline std::string random_matrix(WeightType type, int64_t rows, int64_t columns, std::mt19937& random) {
   const WeightFormat& format = format_of(type);
   const float sigma = 1.0f / std::sqrt(static_cast<float>(columns));
-  const auto uniform = [&] { return static_cast<float>(random()) * 0x1p-31f - 1.0f; };   // standard deviation 1 / √3
+  const auto uniform = [&] { return static_cast<float>(random()) * 0x1p-31f - 1.0f; };  // standard deviation 1 / √3
   std::string out;
   if (!format.decode) {
     for (int64_t i = 0; i < rows * columns; ++i) {
       const float value = uniform() * sigma * 1.732f;
-      if (type == WeightType::kF32) append(out, value);
-      else append(out, float_to_half(value));
+      if (type == WeightType::kF32)
+        append(out, value);
+      else
+        append(out, float_to_half(value));
     }
     return out;
   }
-  const float spread = format.bits == 4 ? 4.61f : 73.9f;   // standard deviation of a uniform nibble, of a uniform int8
+  const float spread = format.bits == 4 ? 4.61f : 73.9f;  // standard deviation of a uniform nibble, of a uniform int8
   for (int64_t block = 0; block < rows * columns / format.block; ++block) {
     const float scale = sigma / spread * (1.0f + 0.2f * uniform());
     append(out, float_to_half(scale));

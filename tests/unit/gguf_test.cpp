@@ -1,8 +1,9 @@
 // The container: every field that a file can lie about, and the sizes of tensor types against data that was not written here.
 #include "tessera/model/gguf.hpp"
 
-#include <fstream>
 #include <gtest/gtest.h>
+
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "gguf_builder.hpp"
@@ -23,8 +24,13 @@ GgufBuilder small_file() {
 
 TEST(Gguf, ReadsValuesAndTensors) {
   GgufBuilder file = small_file();
-  file.set_number<int8_t>("n.i8", GgufType::kI8, -5).set_number<uint16_t>("n.u16", GgufType::kU16, 65535).set_number<int16_t>("n.i16", GgufType::kI16, -300);
-  file.set_number<int64_t>("n.i64", GgufType::kI64, -(int64_t{1} << 40)).set_number("n.f64", GgufType::kF64, 0.1).set("n.f32", 0.5f).set("ids", std::vector<int32_t>{4, -1});
+  file.set_number<int8_t>("n.i8", GgufType::kI8, -5)
+      .set_number<uint16_t>("n.u16", GgufType::kU16, 65535)
+      .set_number<int16_t>("n.i16", GgufType::kI16, -300);
+  file.set_number<int64_t>("n.i64", GgufType::kI64, -(int64_t{1} << 40))
+      .set_number("n.f64", GgufType::kF64, 0.1)
+      .set("n.f32", 0.5f)
+      .set("ids", std::vector<int32_t>{4, -1});
   const auto bytes = exact(file.bytes());
   const auto gguf = Gguf::parse(bytes);
   ASSERT_TRUE(gguf) << gguf.error().message();
@@ -90,14 +96,15 @@ TEST(Gguf, TensorTypeSizesAgreeWithPublishedOnes) {
     EXPECT_EQ(type->block, facts["block"].get<uint32_t>()) << name;
     EXPECT_EQ(type->block_bytes, facts["bytes"].get<uint32_t>()) << name;
   }
-  for (const uint32_t withdrawn : {4u, 5u, 31u, 32u, 33u, 36u, 37u, 38u, 255u, 0xffffffffu}) EXPECT_EQ(find_ggml_type(withdrawn), nullptr) << withdrawn;
+  for (const uint32_t withdrawn : {4u, 5u, 31u, 32u, 33u, 36u, 37u, 38u, 255u, 0xffffffffu})
+    EXPECT_EQ(find_ggml_type(withdrawn), nullptr) << withdrawn;
 }
 
 struct Lie {
   const char* name;
   void (*tell)(GgufBuilder&);
   ErrorCode code;
-  const char* says;   // a part of the message
+  const char* says;  // a part of the message
 };
 
 constexpr uint64_t kTop = uint64_t{1} << 63;
@@ -129,13 +136,22 @@ const Lie kLies[] = {
     {"one key too few", [](GgufBuilder& f) { f.key_count = f.entries.size() - 1; }, kMalformed, ""},
     {"tensor count 2^64-1", [](GgufBuilder& f) { f.tensor_count = ~uint64_t{0}; }, kMalformed, "claims 18446744073709551615 tensors"},
     {"tensor count -1 as 32 bits", [](GgufBuilder& f) { f.tensor_count = 0xffffffffu; }, kMalformed, "tensors"},
-    {"too many keys", [](GgufBuilder& f) { for (int i = 0; i < 16400; ++i) f.entries.push_back({"k" + std::to_string(i), 7, std::string(1, '\0')}); }, ErrorCode::kLimit, "at most 16384"},
-    {"too many tensors", [](GgufBuilder& f) { for (int i = 0; i < 16400; ++i) f.add_tensor("t" + std::to_string(i), {1}, 0); }, ErrorCode::kLimit, "at most 16384"},
+    {"too many keys",
+     [](GgufBuilder& f) {
+       for (int i = 0; i < 16400; ++i) f.entries.push_back({"k" + std::to_string(i), 7, std::string(1, '\0')});
+     },
+     ErrorCode::kLimit, "at most 16384"},
+    {"too many tensors",
+     [](GgufBuilder& f) {
+       for (int i = 0; i < 16400; ++i) f.add_tensor("t" + std::to_string(i), {1}, 0);
+     },
+     ErrorCode::kLimit, "at most 16384"},
     {"key length 2^63", [](GgufBuilder& f) { f.entries[1].key_length = kTop; }, kMalformed, "a key at byte"},
     {"key length 2^64-1", [](GgufBuilder& f) { f.entries[1].key_length = ~uint64_t{0}; }, kMalformed, "a key at byte"},
     {"empty key", [](GgufBuilder& f) { f.entries[1].key = ""; }, kMalformed, "a key is empty"},
     {"key with NUL", [](GgufBuilder& f) { f.entries[1].key = std::string("a\0b", 3); }, kMalformed, "'a\\x00b'"},
     {"key with invalid UTF-8", [](GgufBuilder& f) { f.entries[1].key = "a\xff"; }, kMalformed, "'a\\xff'"},
+    {"key with DEL", [](GgufBuilder& f) { f.entries[1].key = "a\x7f"; }, kMalformed, "'a\\x7f'"},
     {"key with an escape sequence", [](GgufBuilder& f) { f.entries[1].key = "\x1b]0;x"; }, kMalformed, "\\x1b]0;x"},
     {"key of 70,000 bytes", [](GgufBuilder& f) { f.entries[1].key = std::string(70000, 'k'); }, kMalformed, "has 70000 bytes"},
     {"duplicate key", [](GgufBuilder& f) { f.entries.push_back(f.entries[1]); }, kMalformed, "'some.number' appears twice"},
@@ -151,15 +167,45 @@ const Lie kLies[] = {
        f.set_raw("a", 9, payload);
      },
      kUnsupported, "arrays of arrays"},
-    {"array count 2^61", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(10, uint64_t{1} << 61)); }, kMalformed, "key 'a': claims 2305843009213693952 elements"},
+    {"array count 2^61", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(10, uint64_t{1} << 61)); }, kMalformed,
+     "key 'a': claims 2305843009213693952 elements"},
     {"array count 2^40", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(0, uint64_t{1} << 40)); }, kMalformed, "needs 1099511627776 bytes"},
-    {"string array count 2^61", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(8, uint64_t{1} << 61)); }, kMalformed, "claims 2305843009213693952 strings"},
-    {"string array one short", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(8, 30, std::string(29 * 8, '\0'))); f.tensors.clear(); f.alignment = 1; }, kMalformed, "claims 30 strings"},
+    {"string array count 2^61", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(8, uint64_t{1} << 61)); }, kMalformed,
+     "claims 2305843009213693952 strings"},
+    {"string array one short",
+     [](GgufBuilder& f) {
+       f.set_raw("a", 9, raw_array(8, 30, std::string(29 * 8, '\0')));
+       f.tensors.clear();
+       f.alignment = 1;
+     },
+     kMalformed, "claims 30 strings"},
     {"string array with a string past the end",
-     [](GgufBuilder& f) { std::string p; test::append_string(p, "abc"); test::append_string(p, "abc", 4); f.set_raw("a", 9, raw_array(8, 2, p)); f.tensors.clear(); f.alignment = 1; },
+     [](GgufBuilder& f) {
+       std::string p;
+       test::append_string(p, "abc");
+       test::append_string(p, "abc", 4);
+       f.set_raw("a", 9, raw_array(8, 2, p));
+       f.tensors.clear();
+       f.alignment = 1;
+     },
      kMalformed, "a string of an array"},
-    {"string of 4 GiB", [](GgufBuilder& f) { std::string p; test::append_string(p, "x", uint64_t{4} << 30); f.set_raw("a", 8, p); }, kMalformed, "needs 4294967296 bytes"},
-    {"string past the end by one", [](GgufBuilder& f) { std::string p; test::append_string(p, "abc", 4); f.tensors.clear(); f.entries.clear(); f.set_raw("a", 8, p); f.alignment = 1; }, kMalformed, "needs 4 bytes"},
+    {"string of 4 GiB",
+     [](GgufBuilder& f) {
+       std::string p;
+       test::append_string(p, "x", uint64_t{4} << 30);
+       f.set_raw("a", 8, p);
+     },
+     kMalformed, "needs 4294967296 bytes"},
+    {"string past the end by one",
+     [](GgufBuilder& f) {
+       std::string p;
+       test::append_string(p, "abc", 4);
+       f.tensors.clear();
+       f.entries.clear();
+       f.set_raw("a", 8, p);
+       f.alignment = 1;
+     },
+     kMalformed, "needs 4 bytes"},
     {"bool of 2", [](GgufBuilder& f) { f.set_raw("some.flag", 7, "\x02"); }, kMalformed, "key 'some.flag': a bool has the value 2"},
     {"array with a bool of 2", [](GgufBuilder& f) { f.set_raw("a", 9, raw_array(7, 2, "\x01\x02")); }, kMalformed, "a bool has the value 2"},
     {"alignment 0", [](GgufBuilder& f) { f.set("general.alignment", 0u); }, kMalformed, "'general.alignment' is 0"},
@@ -169,20 +215,53 @@ const Lie kLies[] = {
     {"alignment 2^31", [](GgufBuilder& f) { f.set("general.alignment", 1u << 31); }, kMalformed, "2147483648"},
     {"alignment as u64", [](GgufBuilder& f) { f.set("general.alignment", uint64_t{32}); }, kMalformed, "must be a single u32"},
     {"alignment as string", [](GgufBuilder& f) { f.set("general.alignment", "32"); }, kMalformed, "must be a single u32"},
-    {"alignment other than the data's", [](GgufBuilder& f) { f.set("general.alignment", 4096u); f.add_tensor("third", {8192}, 0); }, kMalformed, "not a multiple of the alignment 4096"},
+    {"alignment other than the data's",
+     [](GgufBuilder& f) {
+       f.set("general.alignment", 4096u);
+       f.add_tensor("third", {8192}, 0);
+     },
+     kMalformed, "not a multiple of the alignment 4096"},
     {"no dimensions", [](GgufBuilder& f) { f.tensors[0].n_dims = 0; }, kMalformed, "tensor 'first': it has 0 dimensions"},
-    {"five dimensions", [](GgufBuilder& f) { f.tensors[0].dims = {1, 1, 1, 1, 1}; }, kMalformed, "has 5 dimensions"},
+    {"five dimensions",
+     [](GgufBuilder& f) {
+       f.tensors[0].dims = {1, 1, 1, 1, 1};
+     },
+     kMalformed, "has 5 dimensions"},
     {"2^32-1 dimensions", [](GgufBuilder& f) { f.tensors[0].n_dims = 0xffffffffu; }, kMalformed, "has 4294967295 dimensions"},
-    {"dimension 0", [](GgufBuilder& f) { f.tensors[0].dims = {8, 0}; }, kMalformed, "shape [8, 0] has a dimension of 0"},
-    {"first dimension 0", [](GgufBuilder& f) { f.tensors[0].dims = {0, 8}; }, kMalformed, "has a dimension of 0"},
-    {"dimension -1", [](GgufBuilder& f) { f.tensors[0].dims = {8, ~uint64_t{0}}; }, kMalformed, "more elements"},
+    {"dimension 0",
+     [](GgufBuilder& f) {
+       f.tensors[0].dims = {8, 0};
+     },
+     kMalformed, "shape [8, 0] has a dimension of 0"},
+    {"first dimension 0",
+     [](GgufBuilder& f) {
+       f.tensors[0].dims = {0, 8};
+     },
+     kMalformed, "has a dimension of 0"},
+    {"dimension -1",
+     [](GgufBuilder& f) {
+       f.tensors[0].dims = {8, ~uint64_t{0}};
+     },
+     kMalformed, "more elements"},
     {"dimension 2^63", [](GgufBuilder& f) { f.tensors[0].dims = {kTop}; }, kMalformed, "more elements"},
-    {"product of dimensions wraps to 0", [](GgufBuilder& f) { f.tensors[0].dims = {uint64_t{1} << 32, uint64_t{1} << 32}; }, kMalformed, "more elements"},
-    {"product wraps to a small number", [](GgufBuilder& f) { f.tensors[0].dims = {(uint64_t{1} << 32) + 8, uint64_t{1} << 32, 4, 4}; }, kMalformed, "more elements"},
+    {"product of dimensions wraps to 0",
+     [](GgufBuilder& f) {
+       f.tensors[0].dims = {uint64_t{1} << 32, uint64_t{1} << 32};
+     },
+     kMalformed, "more elements"},
+    {"product wraps to a small number",
+     [](GgufBuilder& f) {
+       f.tensors[0].dims = {(uint64_t{1} << 32) + 8, uint64_t{1} << 32, 4, 4};
+     },
+     kMalformed, "more elements"},
     {"elements fit, bytes do not", [](GgufBuilder& f) { f.tensors[0].dims = {kTop - 1}; }, kMalformed, "more bytes than 64 bits"},
     {"bytes wrap to 16", [](GgufBuilder& f) { f.tensors[0].dims = {(uint64_t{1} << 62) + 4}; }, kMalformed, "more bytes than 64 bits"},
     // Two sizes whose padded sum wraps around 64 bits (the pattern of CVE-2026-27940).
-    {"sum of sizes wraps", [](GgufBuilder& f) { for (auto& t : f.tensors) t.dims = {uint64_t{0x7fffffffffffffc0}}, t.type = 24; }, kMalformed, "but the file has"},
+    {"sum of sizes wraps",
+     [](GgufBuilder& f) {
+       for (auto& t : f.tensors) t.dims = {uint64_t{0x7fffffffffffffc0}}, t.type = 24;
+     },
+     kMalformed, "but the file has"},
     {"sum of sizes wraps at true offsets",
      [](GgufBuilder& f) {
        for (auto& t : f.tensors) t.dims = {uint64_t{0x7fffffffffffffc0}}, t.type = 24;
@@ -192,7 +271,12 @@ const Lie kLies[] = {
     {"offset not aligned", [](GgufBuilder& f) { f.tensors[0].offset = 4; }, kMalformed, "tensor 'first' starts at offset 4"},
     {"offset past the end", [](GgufBuilder& f) { f.tensors[1].offset = 1 << 20; }, kMalformed, "the download is probably incomplete"},
     {"offset 2^64-32", [](GgufBuilder& f) { f.tensors[1].offset = ~uint64_t{31}; }, kMalformed, "does not fit in 64 bits"},
-    {"offset wraps only with the size", [](GgufBuilder& f) { f.tensors[1].offset = ~uint64_t{511}; f.tensors[1].dims = {32, 100}; }, kMalformed, "does not fit in 64 bits"},
+    {"offset wraps only with the size",
+     [](GgufBuilder& f) {
+       f.tensors[1].offset = ~uint64_t{511};
+       f.tensors[1].dims = {32, 100};
+     },
+     kMalformed, "does not fit in 64 bits"},
     {"tensors overlap", [](GgufBuilder& f) { f.tensors[1].offset = 32; }, kMalformed, "tensors 'first' and 'second' overlap"},
     {"tensors coincide", [](GgufBuilder& f) { f.tensors[1].offset = 0; }, kMalformed, "overlap"},
     {"duplicate tensor", [](GgufBuilder& f) { f.tensors[1].name = "first"; }, kMalformed, "tensor 'first' appears twice"},
@@ -203,7 +287,11 @@ const Lie kLies[] = {
     {"tensor name with invalid UTF-8", [](GgufBuilder& f) { f.tensors[1].name = "w\xc0\x80"; }, kMalformed, "'w\\xc0\\x80'"},
     {"withdrawn tensor type", [](GgufBuilder& f) { f.tensors[1].type = 31; }, kUnsupported, "tensor 'second': tensor type 31"},
     {"tensor type -1", [](GgufBuilder& f) { f.tensors[1].type = 0xffffffffu; }, kUnsupported, "tensor type 4294967295"},
-    {"row is no whole number of blocks", [](GgufBuilder& f) { f.tensors[1].dims = {48, 2}; }, kMalformed, "rows have 48 values, but type Q4_0 stores blocks of 32"},
+    {"row is no whole number of blocks",
+     [](GgufBuilder& f) {
+       f.tensors[1].dims = {48, 2};
+     },
+     kMalformed, "rows have 48 values, but type Q4_0 stores blocks of 32"},
     {"part of a split model", [](GgufBuilder& f) { f.set_number("split.count", GgufType::kU16, uint16_t{3}); }, kUnsupported, "split.count is 3"},
     {"split count of a wrong type", [](GgufBuilder& f) { f.set("split.count", "3"); }, kMalformed, "'split.count' has type string"},
 };

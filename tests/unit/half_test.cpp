@@ -1,8 +1,9 @@
 // binary16 against arithmetic in double (exact for every value concerned), the compiler's own type where it has one, and known bit patterns.
 #include "tessera/base/half.hpp"
 
-#include <cmath>
 #include <gtest/gtest.h>
+
+#include <cmath>
 #include <limits>
 
 namespace tessera {
@@ -24,8 +25,8 @@ uint16_t nearest(float value) {
   const double magnitude = std::fabs(static_cast<double>(value));
   if (magnitude == 0.0) return sign;
   const int exponent = std::max(std::ilogb(magnitude), -14);
-  const double steps = std::nearbyint(std::ldexp(magnitude, 10 - exponent));   // of 2^(exponent − 10); 1024..2048 for normal numbers
-  const double total = steps + (exponent + 14) * 1024.0;                       // carries into the exponent by itself
+  const double steps = std::nearbyint(std::ldexp(magnitude, 10 - exponent));  // of 2^(exponent − 10); 1024..2048 for normal numbers
+  const double total = steps + (exponent + 14) * 1024.0;                      // carries into the exponent by itself
   return static_cast<uint16_t>(sign | (total >= 0x7c00 ? 0x7c00 : static_cast<int>(total)));
 }
 
@@ -44,8 +45,10 @@ TEST(Half, EveryHalfWidensExactly) {
 TEST(Half, WideningAndNarrowingReturnsEveryHalf) {
   for (uint32_t half = 0; half < 65536; ++half) {
     const uint16_t back = float_to_half(half_to_float(static_cast<uint16_t>(half)));
-    if ((half & 0x7fff) > 0x7c00) EXPECT_GT(back & 0x7fff, 0x7c00) << std::hex << half;   // NaN stays NaN, its payload may change
-    else ASSERT_EQ(back, half);
+    if ((half & 0x7fff) > 0x7c00)
+      EXPECT_GT(back & 0x7fff, 0x7c00) << std::hex << half;  // NaN stays NaN, its payload may change
+    else
+      ASSERT_EQ(back, half);
   }
 }
 
@@ -61,7 +64,7 @@ void expect_nearest(float value) {
 }
 
 TEST(Half, NarrowingRoundsToNearestEven) {
-  for (uint32_t half = 0; half < 0x7c00; ++half) {   // around every half and every tie between two
+  for (uint32_t half = 0; half < 0x7c00; ++half) {  // around every half and every tie between two
     const float low = half_to_float(static_cast<uint16_t>(half)), high = half_to_float(static_cast<uint16_t>(half + 1));
     const float top = std::isinf(high) ? 65536.0f : high;
     for (const float at : {low, low + (top - low) * 0.5f}) {
@@ -72,11 +75,28 @@ TEST(Half, NarrowingRoundsToNearestEven) {
 }
 
 TEST(Half, KnownPatterns) {
-  const struct { float value; uint16_t half; } kKnown[] = {
-      {0.0f, 0x0000}, {-0.0f, 0x8000}, {1.0f, 0x3c00}, {-2.0f, 0xc000}, {65504.0f, 0x7bff}, {65519.996f, 0x7bff}, {65520.0f, 0x7c00},
-      {1e30f, 0x7c00}, {-1e30f, 0xfc00}, {0x1p-14f, 0x0400}, {0x1p-24f, 0x0001}, {0x1p-25f, 0x0000}, {0x1.000002p-25f, 0x0001},
-      {0x1.8p-24f, 0x0002}, {0x1.ff8p-15f, 0x03ff}, {0x1.ffcp-15f, 0x0400}, {0.333251953125f, 0x3555}, {std::numeric_limits<float>::infinity(), 0x7c00},
-      {std::numeric_limits<float>::denorm_min(), 0x0000}};
+  const struct {
+    float value;
+    uint16_t half;
+  } kKnown[] = {{0.0f, 0x0000},
+                {-0.0f, 0x8000},
+                {1.0f, 0x3c00},
+                {-2.0f, 0xc000},
+                {65504.0f, 0x7bff},
+                {65519.996f, 0x7bff},
+                {65520.0f, 0x7c00},
+                {1e30f, 0x7c00},
+                {-1e30f, 0xfc00},
+                {0x1p-14f, 0x0400},
+                {0x1p-24f, 0x0001},
+                {0x1p-25f, 0x0000},
+                {0x1.000002p-25f, 0x0001},
+                {0x1.8p-24f, 0x0002},
+                {0x1.ff8p-15f, 0x03ff},
+                {0x1.ffcp-15f, 0x0400},
+                {0.333251953125f, 0x3555},
+                {std::numeric_limits<float>::infinity(), 0x7c00},
+                {std::numeric_limits<float>::denorm_min(), 0x0000}};
   for (const auto& known : kKnown) EXPECT_EQ(float_to_half(known.value), known.half) << std::hexfloat << known.value;
 }
 

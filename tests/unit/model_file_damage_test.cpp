@@ -1,16 +1,18 @@
 // Files that are not files, files that change, damage at every byte and bit, and the memory that opening a large model takes.
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <gtest/gtest.h>
-#include <malloc.h>
 #include <new>
 #include <set>
 #include <stdexcept>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "model_file_use.hpp"
 
@@ -65,8 +67,12 @@ class TemporaryFolder {
 
 // The smallest model with a tokenizer, so that damage to every byte stays quick.
 GgufBuilder smallest() {
-  GgufBuilder file = tiny_llama({.shape = {.dim = 8, .layers = 1, .hidden = 4, .heads = 2, .kv_heads = 1, .head_dim = 4, .vocab = 6, .rope_factors = true}, .tokenizer = false});
-  file.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", "smollm").set("tokenizer.ggml.tokens", std::vector<std::string>{"<s>", "a", "b", "ab", "", "<e>"});
+  GgufBuilder file =
+      tiny_llama({.shape = {.dim = 8, .layers = 1, .hidden = 4, .heads = 2, .kv_heads = 1, .head_dim = 4, .vocab = 6, .rope_factors = true},
+                  .tokenizer = false});
+  file.set("tokenizer.ggml.model", "gpt2")
+      .set("tokenizer.ggml.pre", "smollm")
+      .set("tokenizer.ggml.tokens", std::vector<std::string>{"<s>", "a", "b", "ab", "", "<e>"});
   file.set("tokenizer.ggml.token_type", std::vector<int32_t>{3, 1, 1, 1, 1, 3}).set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
   file.set("tokenizer.ggml.bos_token_id", 0u).set("tokenizer.ggml.eos_token_id", 5u).set("tokenizer.ggml.add_bos_token", true);
   return file;
@@ -103,8 +109,8 @@ TEST(ModelFileDamage, EveryFlippedHeaderBitIsAnErrorOrAValidModel) {
       bytes[at] ^= mask;
     }
   }
-  EXPECT_GT(errors, header * 4);    // most of a header matters
-  EXPECT_GT(accepted, 0u);          // names, texts and padding may change
+  EXPECT_GT(errors, header * 4);  // most of a header matters
+  EXPECT_GT(accepted, 0u);        // names, texts and padding may change
 }
 
 TEST(ModelFileDamage, RefusesWhatIsNotAFile) {
@@ -121,7 +127,7 @@ TEST(ModelFileDamage, RefusesWhatIsNotAFile) {
   expect(folder.file(""), ErrorCode::kIo, "is a directory");
   expect("/dev/zero", ErrorCode::kIo, "pipe or device");
   ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);
-  expect(folder.file("pipe"), ErrorCode::kIo, "pipe or device");   // and does not wait for a writer
+  expect(folder.file("pipe"), ErrorCode::kIo, "pipe or device");  // and does not wait for a writer
   expect(folder.file("empty", ""), kMalformed, "has only 0 bytes");
   expect(folder.file("three", "GGU"), kMalformed, "has only 3 bytes");
   expect(folder.file("four", "GGUF"), kMalformed, "the version at byte 4 needs 4 bytes, but the file has 4 bytes");
@@ -133,7 +139,7 @@ TEST(ModelFileDamage, SaysWhenPermissionIsMissing) {
   const TemporaryFolder folder;
   const std::string path = folder.file("secret.gguf", smallest().bytes());
   ASSERT_EQ(::chmod(path.c_str(), 0), 0);
-  const bool root = ::geteuid() == 0;   // whom no permission stops: become somebody else for a moment
+  const bool root = ::geteuid() == 0;  // whom no permission stops: become somebody else for a moment
   if (root) {
     ASSERT_EQ(::chmod(fs::path(path).parent_path().c_str(), 0755), 0);
     ASSERT_EQ(::seteuid(65534), 0);
@@ -166,16 +172,48 @@ TEST(ModelFileDamage, NoticesThatTheFileChanged) {
   model = opened("replaced");
   fs::rename(folder.file("other", whole), folder.file("replaced"));
   expect_io(*model, "was replaced or removed");
-  use(*model);   // the mapping is still the first file's
+  use(*model);  // the mapping is still the first file's
   model = opened("removed");
   fs::remove(folder.file("removed"));
   expect_io(*model, "was replaced or removed");
 }
 
+TEST(ModelFileDamage, CheckValuesFindsWhatIsNotANumber) {
+  struct Damage {
+    WeightType type;
+    size_t at;
+    size_t bytes;
+    uint32_t bits;
+    const char* says;
+  };
+  const Damage kDamage[] = {
+      {WeightType::kF32, 4 * (64 * 2 + 3), 4, 0x7fc00000, "tensor 'token_embd.weight' has NaN or infinity in row 2, column 3"},
+      {WeightType::kF16, 2 * (64 * 319 + 63), 2, 0xfc00, "in row 319, column 63"},
+      {WeightType::kQ4_0, 18 * 3, 2, 0x7c00, "in row 1, in the scale of the block at column 32"},
+      {WeightType::kQ4_1, 20 * 2 + 2, 2, 0x7e01, "in row 1, in the scale of the block at column 0"},  // the minimum
+      {WeightType::kQ8_0, 34, 2, 0xfc00, "in row 0, in the scale of the block at column 32"},
+  };
+  for (const Damage& damage : kDamage) {
+    GgufBuilder file = tiny_llama({.type = damage.type});
+    std::memcpy(file.tensor_named("token_embd.weight").data.data() + damage.at, &damage.bits, damage.bytes);
+    const auto bytes = exact(file.bytes());
+    const auto model = ModelFile::view(bytes, "tiny");
+    ASSERT_TRUE(model) << message_of(model);
+    const Status status = model->check_values();
+    ASSERT_FALSE(status) << format_of(damage.type).name;
+    EXPECT_EQ(status.error().code(), ErrorCode::kNumericFault);
+    EXPECT_NE(status.error().message().find(damage.says), std::string::npos) << status.error().message();
+  }
+}
+
 TEST(ModelFileDamage, LargeModelsOpenInLittleMemory) {
   const TemporaryFolder folder;
-  struct Large { const char* name; test::LlamaShape shape; size_t weights; double billions; } kLarge[] = {
-      {"1b.gguf", test::kLlama32_1B, 147, 1.24}, {"8b.gguf", test::kLlama31_8B, 292, 8.03}};   // parameter counts as published
+  struct Large {
+    const char* name;
+    test::LlamaShape shape;
+    size_t weights;
+    double billions;
+  } kLarge[] = {{"1b.gguf", test::kLlama32_1B, 147, 1.24}, {"8b.gguf", test::kLlama31_8B, 292, 8.03}};  // parameter counts as published
   for (const Large& large : kLarge) {
     test::sparse_llama(folder.file(large.name), large.shape, WeightType::kQ4_0, true);
     const size_t before = live_bytes;
@@ -184,8 +222,8 @@ TEST(ModelFileDamage, LargeModelsOpenInLittleMemory) {
     const size_t peak = peak_bytes - before;
     ASSERT_TRUE(model) << message_of(model);
     RecordProperty(large.name, std::to_string(peak));
-    EXPECT_GT(peak, size_t{8} << 20);    // the hook counts: the strings alone are more
-    EXPECT_LT(peak, size_t{48} << 20);   // of the 64 MiB for all of loading
+    EXPECT_GT(peak, size_t{8} << 20);   // the hook counts: the strings alone are more
+    EXPECT_LT(peak, size_t{48} << 20);  // of the 64 MiB for all of loading
     EXPECT_EQ(model->tokenizer().tokens.size(), 128256u);
     EXPECT_EQ(model->tokenizer().merges.size(), 280000u);
     EXPECT_EQ(std::set<std::string>(model->tokenizer().tokens.begin(), model->tokenizer().tokens.end()).size(), 128256u);

@@ -1,6 +1,7 @@
 // What tests of model files share: messages, and a reader of everything a model offers.
 #pragma once
 #include <gtest/gtest.h>
+
 #include <string>
 #include <string_view>
 

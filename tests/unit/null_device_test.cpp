@@ -127,11 +127,23 @@ TEST_F(NullDeviceTest, ChecksDispatches) {
       {"an arg more", [](DispatchInfo& d) { d.args.push_back(0); }, ErrorCode::kInvalidArgument},
       {"image for buffer", [](DispatchInfo& d) { d.bindings[0] = d.bindings[1]; }, ErrorCode::kInvalidArgument},
       {"buffer for image", [](DispatchInfo& d) { d.bindings[1] = d.bindings[0]; }, ErrorCode::kInvalidArgument},
-      {"past the end", [](DispatchInfo& d) { d.bindings[0] = {d.bindings[0].buffer, 1984, 65}; }, ErrorCode::kInvalidArgument},
+      {"past the end",
+       [](DispatchInfo& d) {
+         d.bindings[0] = {d.bindings[0].buffer, 1984, 65};
+       },
+       ErrorCode::kInvalidArgument},
       {"misaligned", [](DispatchInfo& d) { d.bindings[0].offset = 32; }, ErrorCode::kInvalidArgument},
       {"over the binding limit", [](DispatchInfo& d) { d.bindings[0].bytes = 1025; }, ErrorCode::kLimit},
-      {"grid too large", [](DispatchInfo& d) { d.workgroups = {1, 101, 1}; }, ErrorCode::kLimit},
-      {"grid empty", [](DispatchInfo& d) { d.workgroups = {0, 1, 1}; }, ErrorCode::kLimit},
+      {"grid too large",
+       [](DispatchInfo& d) {
+         d.workgroups = {1, 101, 1};
+       },
+       ErrorCode::kLimit},
+      {"grid empty",
+       [](DispatchInfo& d) {
+         d.workgroups = {0, 1, 1};
+       },
+       ErrorCode::kLimit},
   };
   for (const Case& c : cases) {
     DispatchInfo bad = good;

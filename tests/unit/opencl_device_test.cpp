@@ -18,7 +18,7 @@ TEST_F(OpenClDeviceTest, InfoIsComplete) {
   EXPECT_EQ(info.max_binding_bytes, info.max_allocation_bytes);
   EXPECT_GE(info.max_workgroup_size, 1);
   EXPECT_GE(info.max_workgroup_extent[2], 1);
-  EXPECT_GE(info.shared_memory_bytes, 1024);     // OpenCL's minimum for the embedded profile
+  EXPECT_GE(info.shared_memory_bytes, 1024);  // OpenCL's minimum for the embedded profile
   EXPECT_GE(info.max_argument_bytes, 256);
   EXPECT_LE(info.subgroup_min, info.subgroup_max);
   EXPECT_NE(device->compile_options().find("-cl-std="), std::string_view::npos);

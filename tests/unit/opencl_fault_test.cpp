@@ -96,7 +96,9 @@ TEST_F(OpenClFaultTest, OtherErrorsNameCallAndCode) {
 }
 
 TEST_F(OpenClFaultTest, LostDeviceStaysLost) {
-  api.EnqueueReadBuffer = [](cl_command_queue, cl_mem, cl_bool, size_t, size_t, void*, cl_uint, const cl_event*, cl_event*) -> cl_int { return CL_OUT_OF_RESOURCES; };
+  api.EnqueueReadBuffer = [](cl_command_queue, cl_mem, cl_bool, size_t, size_t, void*, cl_uint, const cl_event*, cl_event*) -> cl_int {
+    return CL_OUT_OF_RESOURCES;
+  };
   const auto device = open();
   const auto memory = std::move(*device->create_buffer(64));
   auto list = std::move(*device->create_list());
@@ -116,9 +118,8 @@ TEST_F(OpenClFaultTest, LostDeviceStaysLost) {
 }
 
 TEST_F(OpenClFaultTest, FailedSubmissionNamesTheDispatch) {
-  api.EnqueueNDRangeKernel = [](cl_command_queue, cl_kernel, cl_uint, const size_t*, const size_t*, const size_t*, cl_uint, const cl_event*, cl_event*) -> cl_int {
-    return CL_DEVICE_NOT_AVAILABLE;
-  };
+  api.EnqueueNDRangeKernel = [](cl_command_queue, cl_kernel, cl_uint, const size_t*, const size_t*, const size_t*, cl_uint, const cl_event*,
+                                cl_event*) -> cl_int { return CL_DEVICE_NOT_AVAILABLE; };
   const auto device = open();
   const auto program = std::move(*device->compile(affine_kernel()));
   const auto memory = std::move(*device->create_buffer(64));

@@ -14,7 +14,9 @@
 namespace tessera::gpu {
 
 template <class T>
-std::span<const std::byte> bytes_of(const std::vector<T>& values) { return std::as_bytes(std::span(values)); }
+std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
+}
 
 // y[i] = x[i] * factor + offset, 8 work items a group.
 inline LoweredKernel affine_kernel() {

@@ -69,14 +69,15 @@ TEST_P(OpenClImageTest, RowsRoundTrip) {
   EXPECT_EQ(device->write_rows(image, 0, 2, first).error().code(), ErrorCode::kInvalidArgument);
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, OpenClImageTest,
-                         testing::Values(ImageCase{Storage::kImage2D, DType::kF32, 4, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF16, 4, {5, 3}, 0},
-                                         ImageCase{Storage::kImage2D, DType::kU32, 4, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF32, 1, {5, 3}, 0},
-                                         ImageCase{Storage::kImage2D, DType::kF32, 2, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF32, 16, {5, 3}, 0},
-                                         ImageCase{Storage::kImage2D, DType::kF32, 4, {7, 3}, 4}, ImageCase{Storage::kImage2D, DType::kI8, 4, {5, 3}, 0},
-                                         ImageCase{Storage::kImageBuffer, DType::kF32, 4, {2, 5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF16, 4, {5, 3}, 0},
-                                         ImageCase{Storage::kImageBuffer, DType::kU32, 1, {5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF32, 8, {5, 3}, 0}),
-                         image_name);
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, OpenClImageTest,
+    testing::Values(ImageCase{Storage::kImage2D, DType::kF32, 4, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF16, 4, {5, 3}, 0},
+                    ImageCase{Storage::kImage2D, DType::kU32, 4, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF32, 1, {5, 3}, 0},
+                    ImageCase{Storage::kImage2D, DType::kF32, 2, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF32, 16, {5, 3}, 0},
+                    ImageCase{Storage::kImage2D, DType::kF32, 4, {7, 3}, 4}, ImageCase{Storage::kImage2D, DType::kI8, 4, {5, 3}, 0},
+                    ImageCase{Storage::kImageBuffer, DType::kF32, 4, {2, 5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF16, 4, {5, 3}, 0},
+                    ImageCase{Storage::kImageBuffer, DType::kU32, 1, {5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF32, 8, {5, 3}, 0}),
+    image_name);
 
 class OpenClImageKernelTest : public OpenClDeviceTest, public testing::WithParamInterface<std::pair<Storage, DType>> {};
 

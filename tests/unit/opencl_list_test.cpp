@@ -109,8 +109,7 @@ TEST_F(OpenClDeviceTest, FenceWaitsOnceAndProfilesOnRequest) {
   const auto program = kernel(affine_kernel());
   const auto x = buffer(32), y = buffer(32);
   auto list = std::move(*device->create_list());
-  for (int i = 0; i < 3; ++i)
-    ASSERT_TRUE(list->dispatch({program.get(), {{x.get(), 0, 32}, {y.get(), 0, 32}}, {bits(1.0f), 0}, {1, 1, 1}, {}}));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(list->dispatch({program.get(), {{x.get(), 0, 32}, {y.get(), 0, 32}}, {bits(1.0f), 0}, {1, 1, 1}, {}}));
   ASSERT_TRUE(list->finish());
 
   auto plain = std::move(*device->submit(*list));
@@ -176,7 +175,9 @@ TEST_F(OpenClDeviceTest, WrongDispatchesNameKernelAndSlot) {
     ASSERT_FALSE(status) << c.what;
     EXPECT_EQ(status.error().code(), c.code) << c.what << ": " << status.error().message();
     EXPECT_NE(status.error().message().find(c.mentions), std::string::npos) << c.what << ": " << status.error().message();
-    if (c.info.kernel != nullptr) { EXPECT_NE(status.error().message().find("'affine'"), std::string::npos) << status.error().message(); }
+    if (c.info.kernel != nullptr) {
+      EXPECT_NE(status.error().message().find("'affine'"), std::string::npos) << status.error().message();
+    }
     EXPECT_EQ(list->size(), 0u);
   }
 }
@@ -200,7 +201,8 @@ TEST_F(OpenClDeviceTest, ObjectsOfAnotherDeviceAreRefused) {
   EXPECT_EQ(device->write(*foreign, 0, bytes).error().code(), ErrorCode::kInvalidArgument);
   EXPECT_EQ(device->read(*foreign, 0, bytes).error().code(), ErrorCode::kInvalidArgument);
   auto list = std::move(*device->create_list());
-  EXPECT_EQ(list->dispatch({program.get(), {{foreign.get(), 0, 64}, {y.get(), 0, 64}}, {0, 0}, {1, 1, 1}, {}}).error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(list->dispatch({program.get(), {{foreign.get(), 0, 64}, {y.get(), 0, 64}}, {0, 0}, {1, 1, 1}, {}}).error().code(),
+            ErrorCode::kInvalidArgument);
   const auto null = make_null_device(device->info(), Target::kOpenCL);
   const auto nothing = std::move(*null->create_buffer(64));
   EXPECT_EQ(device->write(*nothing, 0, bytes).error().code(), ErrorCode::kInvalidArgument);

@@ -85,7 +85,8 @@ class ProgramCacheTest : public testing::Test {
   void TearDown() override { fs::remove_all(root); }
 
   ProgramCache open(int64_t max_bytes = ProgramCache::kDefaultMaxBytes) {
-    return ProgramCache::open((root / "cache").string(), [this](LogLevel level, std::string_view line) { lines.emplace_back(level, line); }, max_bytes);
+    return ProgramCache::open((root / "cache").string(), [this](LogLevel level, std::string_view line) { lines.emplace_back(level, line); },
+                              max_bytes);
   }
   // One start of a program that uses `text`.
   ProgramCache::Counters start(const std::string& text, FakeDevice& on) {

@@ -69,7 +69,9 @@ TEST_F(ProgramCacheTest, WhateverShapesTheBinaryIsInTheKey) {
       [](FakeDevice&, LoweredKernel&) {},
       [](FakeDevice&, LoweredKernel& k) { k.text = "b"; },
       [](FakeDevice&, LoweredKernel& k) { k.entry = "other"; },
-      [](FakeDevice&, LoweredKernel& k) { k.workgroup = {2, 1, 1}; },
+      [](FakeDevice&, LoweredKernel& k) {
+        k.workgroup = {2, 1, 1};
+      },
       [](FakeDevice& d, LoweredKernel&) { d.options = "-O0"; },
       [](FakeDevice& d, LoweredKernel&) { d.facts.name = "other"; },
       [](FakeDevice& d, LoweredKernel&) { d.facts.driver_version = "e"; },
@@ -210,7 +212,8 @@ TEST_F(ProgramCacheTest, LostDeviceIsTheCallersErrorAndKeepsTheFile) {
 
 TEST_F(ProgramCacheTest, FolderThatCannotBeMadeOrWritten) {
   overwrite(root / "file", "not a folder");
-  for (const std::string& folder : {(root / "file").string(), (root / "file/below").string(), std::string("/proc/tessera"), std::string("/dev/null")}) {
+  for (const std::string& folder :
+       {(root / "file").string(), (root / "file/below").string(), std::string("/proc/tessera"), std::string("/dev/null")}) {
     lines.clear();
     ProgramCache cache = ProgramCache::open(folder, [this](LogLevel level, std::string_view line) { lines.emplace_back(level, line); });
     for (const char* text : {"a", "b"}) {
@@ -257,7 +260,9 @@ TEST_F(ProgramCacheTest, FullDiskLeavesNothingBehind) {
 
 TEST_F(ProgramCacheTest, LeastRecentlyUsedGoFirst) {
   const std::string long_text(1000, 'x');
-  const auto used_at = [&](const std::string& path, int hour) { fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(24 - hour)); };
+  const auto used_at = [&](const std::string& path, int hour) {
+    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(24 - hour));
+  };
   ProgramCache cache = open(3500);  // three files of about 1,080 bytes
   std::vector<std::string> made;
   const auto add = [&](const std::string& text) {
@@ -364,11 +369,12 @@ TEST_F(ProgramCacheTest, TwoProcessesMayRace) {
 // With a real driver: the binary taken after the first run, loaded by a device opened anew, compiles nothing and computes the same.
 TEST_F(ProgramCacheTest, OpenClDeviceStartsFromDisk) {
   if (auto any = gpu::open_opencl_device(0); !any) GTEST_SKIP() << "no OpenCL device: " << any.error().message();
-  const LoweredKernel twice{.entry = "twice",
-                            .text = "__kernel __attribute__((reqd_work_group_size(4, 1, 1))) void twice(__global float* x) { x[get_global_id(0)] *= 2.0f; }",
-                            .workgroup = {4, 1, 1},
-                            .slots = {{"x", Storage::kBuffer, true}},
-                            .args = {}};
+  const LoweredKernel twice{
+      .entry = "twice",
+      .text = "__kernel __attribute__((reqd_work_group_size(4, 1, 1))) void twice(__global float* x) { x[get_global_id(0)] *= 2.0f; }",
+      .workgroup = {4, 1, 1},
+      .slots = {{"x", Storage::kBuffer, true}},
+      .args = {}};
   for (const bool first : {true, false}) {
     const auto opened = std::move(*gpu::open_opencl_device(0));
     ProgramCache cache = open();

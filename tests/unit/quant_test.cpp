@@ -1,10 +1,11 @@
 // Block formats against raw blocks and their float32 values from the format's own project (tests/model/conform/dequant).
 #include "tessera/tensor/quant.hpp"
 
+#include <gtest/gtest.h>
+
 #include <bit>
 #include <cmath>
 #include <fstream>
-#include <gtest/gtest.h>
 #include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -34,7 +35,7 @@ std::vector<float> read_npy(const std::string& path) {
 
 TEST(Quant, DequantizesExactlyAsPublished) {
   for (const WeightFormat& format : kWeightFormats) {
-    if (format.type == WeightType::kF32) continue;   // nothing to convert
+    if (format.type == WeightType::kF32) continue;  // nothing to convert
     const std::string blocks = read_all(kFolder + std::string(format.name) + ".bin");
     const std::vector<float> expected = read_npy(kFolder + std::string(format.name) + ".npy");
     ASSERT_FALSE(expected.empty()) << format.name;
@@ -43,8 +44,10 @@ TEST(Quant, DequantizesExactlyAsPublished) {
     std::vector<float> values(expected.size());
     dequantize_row(format.type, reinterpret_cast<const std::byte*>(blocks.data()), columns, values.data());
     for (size_t i = 0; i < values.size(); ++i) {
-      if (std::isnan(expected[i])) EXPECT_TRUE(std::isnan(values[i])) << format.name << " at " << i;
-      else ASSERT_EQ(values[i], expected[i]) << format.name << " at " << i;
+      if (std::isnan(expected[i]))
+        EXPECT_TRUE(std::isnan(values[i])) << format.name << " at " << i;
+      else
+        ASSERT_EQ(values[i], expected[i]) << format.name << " at " << i;
     }
   }
 }
@@ -68,7 +71,7 @@ TEST(Quant, TableAgreesWithPublishedSizes) {
     EXPECT_EQ(format.block, facts["block"].get<int>()) << format.name;
     EXPECT_EQ(format.block_bytes, facts["bytes"].get<int>()) << format.name;
   }
-  EXPECT_EQ(format_from_ggml(14), nullptr);   // Q6_K
+  EXPECT_EQ(format_from_ggml(14), nullptr);  // Q6_K
 }
 
 // The kernels' form of a weight: planes of q, scale and min.

@@ -374,10 +374,11 @@ TEST(Tokenizer, LargeTablesStayLean) {
     for (const char last : std::string_view("abcdefgh")) words.push_back(words[i] + last);
     for (size_t k = words.size() - 8; k < words.size() && tables.tokens.size() < kTokens; ++k) tables.tokens.push_back(words[k]);
   }
-  for (size_t t = tables.tokens.size() - 1; tables.merges.size() < kMerges; t = t > kFirstMore + 200 ? t - 1 : tables.tokens.size() - 1) {
-    const std::string& token = tables.tokens[t];
-    for (size_t cut = 1; cut < token.size() && tables.merges.size() < kMerges; ++cut) tables.merges.push_back(token.substr(0, cut) + " " + token.substr(cut));
+  for (size_t t = tables.tokens.size(); tables.merges.size() < kMerges;) {
+    const std::string& token = tables.tokens[--t];
+    for (size_t cut = 1; cut < token.size(); ++cut) tables.merges.push_back(token.substr(0, cut) + " " + token.substr(cut));
   }
+  tables.merges.resize(kMerges);
   tables.types.assign(kTokens, 1);
   const int64_t before = bytes_now;
   bytes_peak = before;

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tessera/codegen/body.hpp"
+#include "tessera/codegen/fn.hpp"
 #include "tessera/codegen/kernel_library.hpp"
 
 namespace tessera::codegen {
@@ -68,11 +68,11 @@ class HeaderLowering {
 
   Status consts() {
     for (const ScalarDecl& decl : source_.consts) {
-      const auto given = lowering_.variant.consts.find(std::string(decl.name));
-      if (given == lowering_.variant.consts.end()) return wrong(decl.line, cat("the variant gives no value for const '", decl.name, "'"));
       // Capitals keep the macro that a const becomes away from members (.x) and variables.
       if (decl.name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != std::string_view::npos)
         return wrong(decl.line, cat("const '", decl.name, "': consts are named in capitals"));
+      const auto given = lowering_.variant.consts.find(std::string(decl.name));
+      if (given == lowering_.variant.consts.end()) return wrong(decl.line, cat("the variant gives no value for const '", decl.name, "'"));
       const int64_t value = given->second;
       const bool boolean = decl.type == "bool";
       if (boolean ? value != 0 && value != 1 : value < INT32_MIN || value > INT32_MAX)

@@ -80,8 +80,7 @@ class KernelSourceParser {
   Status run() {
     while (!cursor_.done()) {
       const int line = cursor_.line();
-      const std::string_view word = cursor_.expect_name("a declaration");
-      if (cursor_.failed()) break;
+      const std::string_view word = cursor_.take().text;
       if (source_.kernel) {
         cursor_.fail(line, "nothing may follow the kernel");
       } else if (!declaration(word, line)) {

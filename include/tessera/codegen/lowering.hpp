@@ -87,7 +87,7 @@ struct Lowering {
     return spelling.type(type);
   }
 
-  // Lowers the function for these arguments, once. Defined in body.hpp.
+  // Lowers the function for these arguments, once. Defined in fn.hpp.
   Result<FnInstance> instantiate(const FnRef& fn, const std::vector<Expr>& args, std::string_view file, int line);
 };
 

@@ -116,11 +116,12 @@ class Runtime {
   Status fill_angles() {
     Resources::Object* table = resources_.find(kAnglesInput);
     const ModelConfig& c = config();
+    const int64_t padded = round_up(c.head_dim, 4);
     constexpr int64_t kAtOnce = 1024;
     for (int64_t first = 0; first < table->layout.grid[0]; first += kAtOnce) {
       const int64_t count = std::min(kAtOnce, table->layout.grid[0] - first);
-      const std::vector<float> rows = ops::rope_angles(count, c.head_dim, c.n_rot, static_cast<double>(c.rope_base), c.rope_factors, first);
-      TESSERA_TRY(device_.backend().write(*table->buffer, first * c.head_dim * 4, std::as_bytes(std::span(rows))));
+      const std::vector<float> rows = ops::rope_angles(count, padded, c.n_rot, static_cast<double>(c.rope_base), c.rope_factors, first);
+      TESSERA_TRY(device_.backend().write(*table->buffer, first * padded * 4, std::as_bytes(std::span(rows))));
     }
     return {};
   }

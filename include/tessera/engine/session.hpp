@@ -119,7 +119,6 @@ inline Result<Reply> Session::answer(std::string_view text, const GenerateOption
 // The tokens of the conversation behind history_. `from_start`: the template rewrites what was said before, so all of it is run again.
 inline Result<std::vector<int32_t>> Session::turn_tokens(const std::vector<ChatMessage>& messages, bool& from_start) const {
   const ChatTemplate& chat = *model_.chat_template();
-  const std::vector<PromptSegment> segments = chat.render(messages, true);
   size_t skip = 0;   // bytes of the prompt that history_ holds already
   if (!history_.empty()) {
     const std::vector<ChatMessage> before(messages_.begin(), messages_.end() - 1);
@@ -127,15 +126,15 @@ inline Result<std::vector<int32_t>> Session::turn_tokens(const std::vector<ChatM
     if (chat.render_text(messages, true).starts_with(said)) skip = said.size();
   }
   from_start = skip == 0;
-  std::vector<int32_t> ids;
-  if (from_start && model_.runtime()->file().tokenizer().add_bos) ids.push_back(static_cast<int32_t>(model_.runtime()->file().tokenizer().bos));
-  for (const PromptSegment& segment : segments) {
+  std::vector<PromptSegment> segments = chat.render(messages, true);
+  for (PromptSegment& segment : segments) {
     const size_t drop = std::min(skip, segment.text.size());
+    segment.text.erase(0, drop);
     skip -= drop;
-    if (drop == segment.text.size()) continue;
-    const std::vector<int32_t> part = model_.tokenizer()->encode(std::string_view(segment.text).substr(drop), segment.scaffold);
-    ids.insert(ids.end(), part.begin(), part.end());
   }
+  std::vector<int32_t> ids = model_.tokenizer()->encode(segments);
+  const TokenizerTables& tables = model_.runtime()->file().tokenizer();
+  if (from_start && tables.add_bos && tables.bos >= 0) ids.insert(ids.begin(), static_cast<int32_t>(tables.bos));
   return ids;
 }
 

@@ -55,7 +55,7 @@ class ProgramCache {
   std::string folder_;
   LogCallback log_;
   int64_t max_bytes_;
-  int64_t bytes_ = -1;        // of all files, about (other processes add and delete too); -1: not counted yet
+  int64_t bytes_ = -1;  // of all files, about (other processes add and delete too); -1: not counted yet
   bool warned_ = false;
   std::map<std::string, size_t> kept_;  // key → bytes of the binary that is on disk
   Counters counters_;

@@ -26,7 +26,7 @@ class GraphBuilder {
     Value value;
     value.name = source.name;
     value.role = source.rows == 1 ? ValueRole::kVector : ValueRole::kWeight;
-    value.rows = source.rows;
+    value.rows = source.padded_rows();
     value.channels = source.columns;
     value.weight.sources = {std::move(source)};
     return add(std::move(value));

@@ -12,12 +12,12 @@ namespace tessera {
 // A side of a tensor, in terms of the configuration.
 enum class Extent : uint8_t {
   kOne,
-  kDim,        // dim
-  kHidden,     // hidden_dim
-  kQuery,      // n_heads · head_dim
-  kKeyValue,   // n_kv_heads · head_dim
-  kVocab,      // vocab_size
-  kRotPairs,   // n_rot / 2
+  kDim,       // dim
+  kHidden,    // hidden_dim
+  kQuery,     // n_heads · head_dim
+  kKeyValue,  // n_kv_heads · head_dim
+  kVocab,     // vocab_size
+  kRotPairs,  // n_rot / 2
 };
 
 constexpr int64_t extent_of(Extent extent, const ModelConfig& config) {
@@ -41,12 +41,12 @@ enum class TensorRole : uint8_t {
 };
 
 struct TensorRequirement {
-  std::string_view name;   // per layer: what follows "blk.N."
+  std::string_view name;  // per layer: what follows "blk.N."
   bool per_layer;
   bool required;
   TensorRole role;
   Extent rows;
-  Extent columns;          // the fastest dimension in the file
+  Extent columns;  // the fastest dimension in the file
 };
 
 // A key (after "ARCH.") that changes the mathematics unless it is absent or has this value.
@@ -57,10 +57,10 @@ struct NeutralKey {
 };
 
 struct ArchitectureFile {
-  std::string_view name;   // general.architecture
+  std::string_view name;  // general.architecture
   std::span<const TensorRequirement> tensors;
   std::span<const NeutralKey> neutral_keys;
-  std::span<const std::string_view> other_keys;   // known and without effect here, so not worth a warning
+  std::span<const std::string_view> other_keys;  // known and without effect here, so not worth a warning
 };
 
 }  // namespace tessera

@@ -15,7 +15,7 @@ inline Result<Graph> build_llama(const StepRequest& request) {
   GraphBuilder g;
   const StepInputs in = step_inputs(g, request);
   const AttentionShape shape{c.n_heads, c.n_kv_heads, c.head_dim, request.page_tokens};
-  const auto w = [&](const std::string& name) { return request.weight(g, name); };
+  const auto w = [&](const std::string& name, int64_t group_rows = 0) { return request.weight(g, name, group_rows); };
 
   const ValueId table = w("token_embd.weight");
   ValueId x = embed(g, in.ids, table, tokens);                              // [tokens, dim]
@@ -23,10 +23,10 @@ inline Result<Graph> build_llama(const StepRequest& request) {
     const std::string blk = cat("blk.", layer, ".");
     const KvPages kv = kv_pages(g, request, in, layer);
     const ValueId h = rms_norm(g, x, w(blk + "attn_norm.weight"), c.norm_eps);
-    const ValueId q = matmul(g, h, w(blk + "attn_q.weight"));               // [tokens, n_heads · head_dim]
-    const ValueId k = matmul(g, h, w(blk + "attn_k.weight"));               // [tokens, n_kv_heads · head_dim]
-    const ValueId v = matmul(g, h, w(blk + "attn_v.weight"));
-    const ValueId attended = attention(g, rope_kv(g, q, k, v, in.angles, kv, shape), kv, shape);
+    const ValueId q = matmul(g, h, w(blk + "attn_q.weight", c.head_dim));               // [tokens, n_heads · head_dim]
+    const ValueId k = matmul(g, h, w(blk + "attn_k.weight", c.head_dim));               // [tokens, n_kv_heads · head_dim]
+    const ValueId v = matmul(g, h, w(blk + "attn_v.weight", c.head_dim));
+    const ValueId attended = pack_heads(g, attention(g, rope_kv(g, q, k, v, in.angles, kv, shape), kv, shape), shape);
     x = add(g, x, matmul(g, attended, w(blk + "attn_output.weight")));      // [tokens, dim]
     const ValueId f = rms_norm(g, x, w(blk + "ffn_norm.weight"), c.norm_eps);
     const ValueId gated = gated_silu(g, matmul(g, f, w(blk + "ffn_gate.weight")), matmul(g, f, w(blk + "ffn_up.weight")));  // [tokens, hidden_dim]

@@ -35,7 +35,7 @@ const GgmlType* find_ggml_type(uint32_t id);
 
 // One metadata value, as it lies in the file.
 struct GgufValue {
-  GgufType type = GgufType::kU8;     // of an array: the type of its elements, never kArray
+  GgufType type = GgufType::kU8;  // of an array: the type of its elements, never kArray
   bool is_array = false;
   uint64_t count = 1;                // elements of an array
   std::span<const std::byte> bytes;  // little-endian; a string's text; an array's elements, strings with their 8-byte lengths in front
@@ -43,7 +43,7 @@ struct GgufValue {
 
 // A tensor's data [dims[3], dims[2], dims[1], dims[0]]: dims[0] is the fastest, unused ones are 1.
 struct GgufTensor {
-  std::string_view name;             // printable ASCII, not empty, unique
+  std::string_view name;  // printable ASCII, not empty, unique
   uint32_t n_dims = 1;
   std::array<uint64_t, 4> dims{1, 1, 1, 1};
   const GgmlType* type = nullptr;
@@ -59,15 +59,15 @@ class Gguf {
 
   uint32_t version() const { return version_; }
   const std::map<std::string_view, GgufValue>& values() const { return values_; }
-  const std::vector<GgufTensor>& tensors() const { return tensors_; }   // in the file's order
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in the file's order
 
   // Null when there is none of that name.
   const GgufValue* find(std::string_view key) const;
   const GgufTensor* find_tensor(std::string_view name) const;
 
   // A key's value. Absent: the fallback, or kMalformed naming the key if there is none. Another type than asked for: kMalformed naming both.
-  Result<int64_t> integer(std::string_view key, std::optional<int64_t> fallback = {}) const;   // any integer type
-  Result<double> real(std::string_view key, std::optional<double> fallback = {}) const;        // f32 or f64
+  Result<int64_t> integer(std::string_view key, std::optional<int64_t> fallback = {}) const;  // any integer type
+  Result<double> real(std::string_view key, std::optional<double> fallback = {}) const;       // f32 or f64
   Result<bool> boolean(std::string_view key, std::optional<bool> fallback = {}) const;
   Result<std::string_view> string(std::string_view key, std::optional<std::string_view> fallback = {}) const;
   // An array whose elements have that type; null when the key is absent.

@@ -20,12 +20,12 @@ struct StepRequest {
   DType kv_type = DType::kF32;   // f16: half the bytes
   int64_t context_pages = 0;     // entries of a block table
 
-  // The weight `name` as a value; an error of the builder when the file has none.
-  ValueId weight(GraphBuilder& g, const std::string& name) const {
+  // The weight `name` as a value; an error of the builder when the file has none. `group_rows`: see WeightSource.
+  ValueId weight(GraphBuilder& g, const std::string& name, int64_t group_rows = 0) const {
     for (const WeightRef& ref : *weights)
-      if (ref.name == name) return g.weight({ref.name, ref.type, ref.rows, ref.columns});
+      if (ref.name == name) return g.weight({ref.name, ref.type, ref.rows, ref.columns, group_rows});
     g.error(ErrorCode::kNotFound, cat("the model has no tensor '", name, "'"));
-    return g.weight({name, WeightType::kF32, 1, 1});
+    return g.weight({name, WeightType::kF32, 1, 1, 0});
   }
 };
 
@@ -46,12 +46,12 @@ struct StepInputs {
 inline StepInputs step_inputs(GraphBuilder& g, const StepRequest& request) {
   const int64_t positions = request.context_pages * request.page_tokens;
   return {g.input(kIdsInput, DType::kI32, 1, {kMaxChunkTokens}), g.input(kBlockTableInput, DType::kI32, 1, {request.context_pages}),
-          g.input(kAnglesInput, DType::kF32, 4, {positions, request.config->head_dim / 4})};
+          g.input(kAnglesInput, DType::kF32, 4, {positions, ceil_div(request.config->head_dim, 4)})};
 }
 
 inline ops::KvPages kv_pages(GraphBuilder& g, const StepRequest& request, const StepInputs& in, int layer) {
   const ModelConfig& c = *request.config;
-  const std::vector<int64_t> grid{request.pages, c.n_kv_heads, request.page_tokens, c.head_dim / 4};
+  const std::vector<int64_t> grid{request.pages, c.n_kv_heads, request.page_tokens, ceil_div(c.head_dim, 4)};
   return {g.state(cat("k.", layer), request.kv_type, 4, grid), g.state(cat("v.", layer), request.kv_type, 4, grid), in.block_table};
 }
 

@@ -11,8 +11,11 @@ namespace tessera::ops {
 struct AttentionShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t head_dim = 0;   // a multiple of 4
+  int64_t head_dim = 0;
   int64_t page = 16;      // tokens of a page
+
+  int64_t slices() const { return ceil_div(head_dim, 4); }
+  int64_t padded_dim() const { return slices() * 4; }   // a head's channels in activations; the padding is zero
 };
 
 // KV pages of one layer, float4 [page, kv_head, offset, slice].
@@ -22,9 +25,9 @@ struct KvPages {
   ValueId block_table = kNoValue;  // int [pages of the context]
 };
 
-// q: [tokens, heads · head_dim] → the same shape.
+// q: [tokens, heads · padded_dim] → the same shape.
 inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const AttentionShape& shape) {
-  g.require(g[q].channels == shape.heads * shape.head_dim && shape.heads % shape.kv_heads == 0, cat("attention: ", g[q].channels, " channels for ", shape.heads, " heads of ", shape.head_dim));
+  g.require(g[q].channels == shape.heads * shape.padded_dim() && shape.heads % shape.kv_heads == 0, cat("attention: ", g[q].channels, " channels for ", shape.heads, " heads of ", shape.head_dim));
   const ValueId y = g.activation("attention", g[q].rows, g[q].channels);
   g.node({"attention", {{"q", q}, {"k_pages", kv.k}, {"v_pages", kv.v}, {"block_table", kv.block_table}}, {{"y", y}},
           {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}}});
@@ -34,7 +37,7 @@ inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const At
 inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
   const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), workgroup = context.tuning.attention_workgroup;
   KernelCall call{.kernel = "attention",
-                  .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", head_dim / 4}, {"PAGE", node.integer("page")}, {"WG", workgroup}},
+                  .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", ceil_div(head_dim, 4)}, {"PAGE", node.integer("page")}, {"WG", workgroup}},
                   .slots = {{"q", node.input("q"), 4}, {"k_pages", node.input("k_pages"), 4}, {"v_pages", node.input("v_pages"), 4}, {"block_table", node.input("block_table"), 1}, {"y", node.output("y"), 4}},
                   .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}},
                   .workgroups = {ceil_div(context[node.output("y")].rows * heads, workgroup), 1, 1}};

@@ -8,17 +8,19 @@
 #include "tessera/ops/matmul.hpp"
 #include "tessera/ops/op.hpp"
 #include "tessera/ops/output.hpp"
+#include "tessera/ops/pack_heads.hpp"
 #include "tessera/ops/rms_norm.hpp"
 #include "tessera/ops/rope_kv.hpp"
 
 namespace tessera {
 
-inline constexpr std::array<Op, 9> kOps{{
+inline constexpr std::array<Op, 10> kOps{{
     {"embed", ops::plan_embed},
     {"rms_norm", ops::plan_rms_norm},
     {"matmul", ops::plan_matmul},
     {"rope_kv", ops::plan_rope_kv},
     {"attention", ops::plan_attention},
+    {"pack_heads", ops::plan_pack_heads},
     {"gated_silu", ops::plan_elementwise},
     {"add", ops::plan_elementwise},
     {"take_row", ops::plan_take_row},

@@ -9,9 +9,9 @@
 
 namespace tessera::ops {
 
-// q: [tokens, heads · head_dim], k, v: [tokens, kv_heads · head_dim], angles: float4 [position, slice] → q rotated.
+// q: [tokens, heads · padded_dim], k, v: [tokens, kv_heads · padded_dim], angles: float4 [position, slice] → q rotated.
 inline ValueId rope_kv(GraphBuilder& g, ValueId q, ValueId k, ValueId v, ValueId angles, const KvPages& kv, const AttentionShape& shape) {
-  g.require(g[k].channels == shape.kv_heads * shape.head_dim && g[v].channels == g[k].channels, cat("rope_kv: k has ", g[k].channels, " channels, v ", g[v].channels));
+  g.require(g[k].channels == shape.kv_heads * shape.padded_dim() && g[v].channels == g[k].channels, cat("rope_kv: k has ", g[k].channels, " channels, v ", g[v].channels));
   const ValueId y = g.activation("rotated q", g[q].rows, g[q].channels);
   g.node({"rope_kv", {{"q", q}, {"k", k}, {"v", v}, {"angles", angles}, {"block_table", kv.block_table}}, {{"q_out", y}, {"k_pages", kv.k}, {"v_pages", kv.v}},
           {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}}});
@@ -19,7 +19,7 @@ inline ValueId rope_kv(GraphBuilder& g, ValueId q, ValueId k, ValueId v, ValueId
 }
 
 inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, const Node& node) {
-  const int64_t heads = node.integer("heads"), kv_heads = node.integer("kv_heads"), d4 = node.integer("head_dim") / 4, workgroup = context.tuning.item_workgroup;
+  const int64_t heads = node.integer("heads"), kv_heads = node.integer("kv_heads"), d4 = ceil_div(node.integer("head_dim"), 4), workgroup = context.tuning.item_workgroup;
   const auto first_slice = [&](std::string_view role) { return context[node.input(role)].channel_offset / 4; };
   KernelCall call{.kernel = "rope_kv",
                   .consts = {{"HEADS", heads}, {"KV_HEADS", kv_heads}, {"D4", d4}, {"PAGE", node.integer("page")}, {"WG", workgroup}, {"Q_SLICE", first_slice("q")}, {"K_SLICE", first_slice("k")}, {"V_SLICE", first_slice("v")}},
@@ -32,7 +32,7 @@ inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, 
 }
 
 // The host's table of angles: for each position and pair (cos, sin) of position · base^(−2i / n_rot) / factor[i]; (1, 0) past n_rot.
-// `factors` is empty or has n_rot / 2 entries. Result: [positions, head_dim] floats, pairs in order, ready as float4 texels.
+// `head_dim` is padded to whole slices; `factors` is empty or has n_rot / 2 entries. Result: [positions, head_dim] floats, pairs in order, ready as float4 texels.
 inline std::vector<float> rope_angles(int64_t positions, int64_t head_dim, int64_t n_rot, double base, const std::vector<float>& factors, int64_t first = 0) {
   std::vector<float> table(static_cast<size_t>(positions * head_dim));
   for (int64_t i = 0; i < head_dim / 2; ++i) {

@@ -26,7 +26,17 @@ struct WeightSource {
   WeightType type = WeightType::kF32;
   int64_t rows = 0;
   int64_t columns = 0;
+  // Rows come in groups of this many (the rows of a head), and each group is padded to whole slices of 4; 0: one group, not padded.
+  int64_t group_rows = 0;
   bool operator==(const WeightSource&) const = default;
+
+  int64_t padded_rows() const { return group_rows == 0 ? rows : rows / group_rows * round_up(group_rows, 4); }
+  // The file's row behind padded row `row` < padded_rows(); −1 for padding.
+  int64_t file_row(int64_t row) const {
+    if (group_rows == 0) return row;
+    const int64_t padded = round_up(group_rows, 4);
+    return row % padded < group_rows ? row / padded * group_rows + row % padded : -1;
+  }
 };
 
 // Sources of one type and width, one below the other; or two of equal shape with their blocks taking turns (gate, up, gate, up …).
@@ -39,7 +49,7 @@ struct WeightDesc {
   int64_t columns() const { return sources.front().columns; }
   int64_t rows() const {
     int64_t total = 0;
-    for (const WeightSource& source : sources) total += source.rows;
+    for (const WeightSource& source : sources) total += source.padded_rows();
     return total;
   }
   std::string key() const {
@@ -87,7 +97,7 @@ struct WeightPlacement {
 
 // Blocks of W rows that a weight takes; interleaved sources are padded to whole blocks each.
 inline int64_t block_count(const WeightDesc& desc, int width) {
-  return desc.interleaved ? static_cast<int64_t>(desc.sources.size()) * ceil_div(desc.sources.front().rows, width) : ceil_div(desc.rows(), width);
+  return desc.interleaved ? static_cast<int64_t>(desc.sources.size()) * ceil_div(desc.sources.front().padded_rows(), width) : ceil_div(desc.rows(), width);
 }
 
 // k padded to whole slices: what a kernel walks.
@@ -160,10 +170,12 @@ void pack_plane(const WeightDesc& desc, const WeightPlacement& placement, const 
         source = static_cast<size_t>(block % lane_sources);
         row = block / lane_sources * width + r;
       } else {
-        while (source < desc.sources.size() && row >= desc.sources[source].rows) row -= desc.sources[source++].rows;
+        while (source < desc.sources.size() && row >= desc.sources[source].padded_rows()) row -= desc.sources[source++].padded_rows();
       }
-      if (source >= desc.sources.size() || row >= desc.sources[source].rows) continue;  // padding stays zero
-      const std::byte* bytes = row_bytes_of(desc.sources[source], row);
+      if (source >= desc.sources.size() || row >= desc.sources[source].padded_rows()) continue;  // padding stays zero
+      const int64_t file_row = desc.sources[source].file_row(row);
+      if (file_row < 0) continue;
+      const std::byte* bytes = row_bytes_of(desc.sources[source], file_row);
       if (plane.plane == Plane::kFloats) {
         const int64_t unit = byte_size(plane.layout.element);
         for (int64_t k = 0; k < columns; ++k) std::memcpy(place + (k * width + r) * unit, bytes + k * unit, static_cast<size_t>(unit));

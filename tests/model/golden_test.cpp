@@ -1,0 +1,85 @@
+// SmolLM2-135M-Instruct (Q4_1, Q8_0 embedding) against Hugging Face transformers on the same dequantized weights (tests/model/golden/README.md).
+#include "model_fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+// Float mode, of the golden logits' standard deviation: transformers' own f32 run is 4e-5 from its f64 run; 1e-3 leaves room for another
+// order of summation over 30 layers and is far below any real fault.
+constexpr double kTolerance = 1e-3;
+
+struct Case {
+  const char* text;        // tests/model/golden/TEXT.json
+  Storages storages;
+};
+
+// One model at a time: the tests come ordered by storage.
+const Model* model_with(const Storages& storages) {
+  static std::string loaded;
+  static std::optional<Model> model;
+  if (loaded == storages.name) return &*model;
+  model.reset();
+  const auto device = Device::open("auto");
+  if (!device) return nullptr;
+  auto opened = Model::load(real_model(), *device, {.context_tokens = 1024, .precision = Precision::kFloat, .weight_storage = storages.weights, .activation_storage = storages.activations, .all_logits = true});
+  EXPECT_TRUE(opened) << opened.error().message();
+  if (!opened) return nullptr;
+  model = std::move(*opened);
+  loaded = storages.name;
+  return &*model;
+}
+
+class Golden : public testing::TestWithParam<Case> {};
+
+TEST_P(Golden, EqualsHuggingFace) {
+  if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf";
+  const Model* model = model_with(GetParam().storages);
+  if (model == nullptr) GTEST_SKIP() << "no OpenCL device";
+  const std::string base = std::string("golden/") + GetParam().text;
+  const nlohmann::json golden = read_json(base + ".json");
+  const std::vector<int32_t> ids = golden["ids"];
+  const double allowed = kTolerance * golden["last_logits_std"].get<double>();
+  if (golden["messages"].is_null()) EXPECT_EQ(model->tokenizer()->encode(golden["text"].get<std::string>(), true), ids);
+
+  const std::vector<float> rows = all_logits(*model, ids);
+  const size_t vocab = static_cast<size_t>(model->config().vocab_size);
+  ASSERT_EQ(rows.size(), ids.size() * vocab);
+  EXPECT_LE(max_difference(std::span(rows).last(vocab), read_npy(base + ".last_logits.f32.npy")), allowed);
+  for (size_t t = 0; t < ids.size(); ++t) {
+    const auto row = std::span(rows).subspan(t * vocab, vocab);
+    const int32_t best = golden["argmax_per_position"][t];
+    // Equal up to near-ties: our own row holds the golden's choice within the tolerance of its best.
+    EXPECT_LE(static_cast<double>(row[static_cast<size_t>(greatest(row))]) - static_cast<double>(row[static_cast<size_t>(best)]), allowed) << "position " << t;
+    if (t + 1 < ids.size()) EXPECT_NEAR(negative_log_likelihood(row, ids[t + 1]), golden["nll"][t].get<double>(), 2 * allowed) << "position " << t;
+  }
+}
+
+TEST_P(Golden, GreedyContinuesAlike) {
+  if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf";
+  const Model* model = model_with(GetParam().storages);
+  if (model == nullptr) GTEST_SKIP() << "no OpenCL device";
+  const nlohmann::json golden = read_json(std::string("golden/") + GetParam().text + ".json");
+  const std::vector<int32_t> expected = golden["greedy64_ids"];
+  const std::vector<int32_t> made = greedy(*model, golden["ids"], expected.size());
+  const double near_tie = kTolerance * golden["last_logits_std"].get<double>();
+  for (size_t t = 0; t < expected.size(); ++t) {
+    if (made[t] == expected[t]) continue;
+    EXPECT_LE(golden["greedy64_top1_minus_top2"][t].get<double>(), near_tie) << "token " << t << ": " << made[t] << " instead of " << expected[t];
+    break;
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> out;
+  for (const Storages& storages : kStorages)
+    for (const char* text : {"01_short_en", "03_code_cpp", "05_long_en", "08_whitespace", "10_one_token", "11_chat1"}) {
+      const bool is_long = std::string(text) == "05_long_en" || std::string(text) == "03_code_cpp";
+      if (full_tier() || !is_long || std::string(storages.name) == "buffers") out.push_back({text, storages});
+    }
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(SmolLM2, Golden, testing::ValuesIn(cases()), [](const auto& info) { return std::string(info.param.storages.name) + "_" + info.param.text; });
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,136 @@
+// Plans for models of real size on devices nobody here has: nothing a plan binds is over a limit, for PoCL's limits and for every profile
+// in tests/data/devices, with the shapes of SmolLM2-135M, Llama-3.2-1B and Llama-3.1-8B in generated sparse files.
+#include <filesystem>
+#include <set>
+
+#include "../unit/gguf_builder.hpp"
+#include "../unit/offline_compile.hpp"
+#include "model_fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+constexpr LlamaShape kSmolLm2{576, 30, 1536, 9, 3, 64, 49152, 8192, true, false, 100000.0f, 1e-5f};
+
+// What PoCL 3.1 reports on a machine with 24 GiB.
+DeviceInfo pocl() {
+  DeviceInfo info;
+  info.api = Api::kOpenCL;
+  info.name = "pthread-haswell";
+  info.is_cpu = true;
+  info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 30;
+  info.buffer_offset_alignment = 128;
+  info.max_image_width = info.max_image_height = 8192;
+  info.max_image_buffer_texels = 67108864;
+  info.max_workgroup_size = 4096;
+  info.max_workgroup_extent = {4096, 4096, 4096};
+  info.max_grid = {INT32_MAX, INT32_MAX, INT32_MAX};
+  info.shared_memory_bytes = 524288;
+  return info;
+}
+
+std::vector<std::pair<std::string, DeviceInfo>> devices() {
+  std::vector<std::pair<std::string, DeviceInfo>> out{{"pocl", pocl()}};
+  for (const auto& entry : std::filesystem::directory_iterator(std::string(TESSERA_TEST_DATA) + "/devices")) {
+    auto info = device_info_from_vulkan_report(read_bytes(entry.path().string()));
+    EXPECT_TRUE(info) << entry.path() << ": " << info.error().message();
+    if (info) out.emplace_back(entry.path().stem().string(), *info);
+  }
+  EXPECT_GT(out.size(), 30u);
+  return out;
+}
+
+// Every object and view of every plan against the device's limits, computed here from the layouts, not by fit().
+void check_limits(const std::string& where, const StepPlans& plans, const DeviceInfo& info) {
+  for (const Plan& plan : plans.plans) {
+    EXPECT_LE(plan.arena_bytes, info.max_allocation_bytes) << where;
+    for (const PlanObject& object : plan.objects) {
+      const Layout& layout = object.layout;
+      EXPECT_LE(layout.object_bytes(), info.max_allocation_bytes) << where << ": " << object.name;
+      if (layout.storage == Storage::kBuffer) {
+        EXPECT_LE(layout.object_bytes(), info.max_binding_bytes) << where << ": " << object.name;
+      } else {
+        EXPECT_LE(layout.image_width(), info.max_image_width) << where << ": " << object.name;
+        EXPECT_LE(layout.image_height(), info.max_image_height) << where << ": " << object.name;
+      }
+      EXPECT_EQ(object.offset % info.buffer_offset_alignment, 0) << where << ": " << object.name;
+    }
+    for (const Dispatch& dispatch : plan.dispatches) {
+      for (const PlanBinding& binding : dispatch.bindings) {
+        // The greatest index a kernel computes: elements of the widest view, times 4 for byte and component arithmetic inside a texel.
+        EXPECT_LE(binding.view.texels(), INT32_MAX) << where << ": " << dispatch.label;
+      }
+      for (size_t axis = 0; axis < 3; ++axis) EXPECT_LE(dispatch.workgroups[axis], info.max_grid[axis]) << where << ": " << dispatch.label;
+      EXPECT_LE(dispatch.variant.consts.at("WG"), info.max_workgroup_size) << where << ": " << dispatch.label;
+    }
+  }
+}
+
+struct LargeCase {
+  const char* name;
+  LlamaShape shape;
+  WeightType type;
+};
+
+class LargePlans : public testing::TestWithParam<LargeCase> {};
+
+TEST_P(LargePlans, StayWithinEveryDevicesLimits) {
+  const std::string path = testing::TempDir() + "tessera_" + GetParam().name + ".gguf";
+  sparse_llama(path, GetParam().shape, GetParam().type);
+  const auto file = ModelFile::open(path);
+  ASSERT_TRUE(file) << file.error().message();
+  for (const auto& [name, info] : devices())
+    for (const Storage storage : {Storage::kBuffer, Storage::kImage2D}) {
+      const auto plans = make_step_plans(file->config(), file->weights(), info, {.weight_storage = storage, .activation_storage = storage, .all_logits = true});
+      ASSERT_TRUE(plans) << name << ": " << plans.error().message();
+      check_limits(name, *plans, info);
+      // The weights of the plan are the file's: no matrix is missing and none is stored twice (padding and f16 scales aside).
+      const double file_bytes = static_cast<double>(file->file_bytes());
+      EXPECT_NEAR(static_cast<double>(plans->memory.weights) / file_bytes, 1.0, 0.05) << name;
+    }
+  std::filesystem::remove(path);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LargePlans,
+                         testing::Values(LargeCase{"SmolLM2_135M_Q4_1", kSmolLm2, WeightType::kQ4_1}, LargeCase{"Llama32_1B_Q4_0", kLlama32_1B, WeightType::kQ4_0},
+                                         LargeCase{"Llama31_8B_Q8_0", kLlama31_8B, WeightType::kQ8_0}, LargeCase{"Llama31_8B_F16", kLlama31_8B, WeightType::kF16}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// Every program of every plan, for both targets, through compilers that need no device. Programs repeat from device to device, so the
+// distinct texts are compiled: one device of each family in the quick tier, all of them in the full tier.
+TEST(KernelTexts, CompileForEveryDeviceAndBothTargets) {
+  const std::string path = testing::TempDir() + "tessera_offline.gguf";
+  std::set<std::string> families, texts;
+  int compiled = 0;
+  for (const WeightType type : {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32}) {
+    sparse_llama(path, kLlama32_1B, type);
+    const auto file = ModelFile::open(path);
+    ASSERT_TRUE(file) << file.error().message();
+    families.clear();
+    for (const auto& [name, info] : devices()) {
+      if (!families.insert(std::string(name_of(family_of(info)))).second && !full_tier()) continue;
+      for (const Storage storage : {Storage::kBuffer, Storage::kImage2D}) {
+        const auto plans = make_step_plans(file->config(), file->weights(), info, {.weight_storage = storage, .activation_storage = storage, .all_logits = true});
+        ASSERT_TRUE(plans) << name << ": " << plans.error().message();
+        for (const Target target : {Target::kOpenCL, Target::kGlsl}) {
+          if (target == Target::kGlsl && info.api != Api::kVulkan) continue;   // a CPU row's wide vectors are not GLSL's
+          for (const Plan& plan : plans->plans)
+            for (const Dispatch& dispatch : plan.dispatches) {
+              const auto lowered = lower(embedded_kernels(), dispatch.variant, target, step_params());
+              ASSERT_TRUE(lowered) << dispatch.label << ": " << lowered.error().message();
+              if (!texts.insert(lowered->text).second) continue;
+              const Status status = target == Target::kOpenCL ? compile_opencl(*lowered) : compile_glsl(*lowered);
+              if (!status && status.error().code() == ErrorCode::kNotFound) GTEST_SKIP() << status.error().message();
+              ASSERT_TRUE(status) << name << ", " << dispatch.label << ": " << status.error().message();
+              ++compiled;
+            }
+        }
+      }
+    }
+  }
+  EXPECT_GT(compiled, 50);
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,111 @@
+// Memory and per-token costs of a loaded model, by counters: what was planned is what is allocated, the host holds one chunk of weights at a
+// time, a decoded token allocates, compiles, creates and records nothing, a prompt of a new length neither, and a second start compiles nothing.
+#include <filesystem>
+
+#include "../unit/allocation_count.hpp"
+#include "../unit/gguf_builder.hpp"
+#include "model_fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+std::string tiny_model_path() { return data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"); }
+
+class MemoryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto device = Device::open("auto");
+    if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
+    device_ = std::move(*device);
+  }
+  std::optional<Device> device_;
+};
+
+TEST_F(MemoryTest, PlanEqualsAllocation) {
+  for (const Storages& storages : kStorages) {
+    auto device = Device::open("auto");
+    const LoadOptions options{.context_tokens = 128, .weight_storage = storages.weights, .activation_storage = storages.activations, .all_logits = true};
+    const auto file = ModelFile::open(tiny_model_path());
+    ASSERT_TRUE(file) << file.error().message();
+    const auto planned = memory_plan(*file, device->info(), options);
+    ASSERT_TRUE(planned) << planned.error().message();
+    const auto model = Model::load(tiny_model_path(), *device, options);
+    ASSERT_TRUE(model) << model.error().message();
+    EXPECT_EQ(model->runtime()->counters().device_bytes, planned->total()) << storages.name;
+    EXPECT_LE(planned->arena_lower_bound, planned->arena);
+  }
+}
+
+TEST_F(MemoryTest, ACapIsAClearErrorBeforeAnythingIsAllocated) {
+  const auto model = Model::load(tiny_model_path(), *device_, {.max_device_bytes = 100000});
+  ASSERT_FALSE(model);
+  EXPECT_EQ(model.error().code(), ErrorCode::kLimit);
+  EXPECT_NE(model.error().message().find("allowed are 97.7 KiB"), std::string::npos) << model.error().message();
+  EXPECT_EQ(device_->backend().counters().buffers_created, 0u);
+}
+
+// Neither the tokens of an answer nor prompts of lengths never seen make anything new.
+TEST_F(MemoryTest, SteadyStateMakesNothingNew) {
+  const auto model = Model::load(tiny_model_path(), *device_, {.context_tokens = 256});
+  ASSERT_TRUE(model) << model.error().message();
+  Sequence sequence(model->runtime());
+  const std::vector<int32_t> prompt{5, 6, 7};
+  std::vector<int32_t> next{*sequence.append(prompt)};
+  for (int i = 0; i < 2; ++i) next[0] = *sequence.append(next);
+  const gpu::Counters before = model->runtime()->counters();
+  const int64_t allocations = allocation_count;
+  constexpr uint64_t kTokens = 40;   // crosses pages
+  for (uint64_t i = 0; i < kTokens; ++i) next[0] = *sequence.append(next);
+  EXPECT_EQ(allocation_count - allocations, 0);
+  for (const size_t length : {2u, 9u, 31u, 33u, 128u}) {
+    Sequence other(model->runtime());
+    ASSERT_TRUE(other.append(std::vector<int32_t>(length, 9)));
+  }
+  const gpu::Counters& after = model->runtime()->counters();
+  EXPECT_EQ(after.programs_compiled + after.programs_loaded, before.programs_compiled + before.programs_loaded);
+  EXPECT_EQ(after.kernels_created, before.kernels_created);
+  EXPECT_EQ(after.buffers_created + after.images_created, before.buffers_created + before.images_created);
+  EXPECT_EQ(after.lists_recorded, before.lists_recorded);
+  EXPECT_EQ(after.submissions - before.submissions, kTokens + 5);   // one a token, one a chunk
+  EXPECT_EQ(after.bytes_read - before.bytes_read, 4 * (kTokens + 5));   // ids only: activations never visit the host
+}
+
+TEST_F(MemoryTest, SecondStartCompilesNothing) {
+  const std::string folder = testing::TempDir() + "tessera_second_start";
+  std::filesystem::remove_all(folder);
+  const auto start = [&]() -> gpu::Counters {
+    auto device = Device::open("auto");
+    const auto model = Model::load(tiny_model_path(), *device, {.context_tokens = 64, .cache_folder = folder});
+    EXPECT_TRUE(model) << model.error().message();
+    Sequence sequence(model->runtime());
+    EXPECT_TRUE(sequence.append(std::vector<int32_t>{1, 2, 3}));
+    return model->runtime()->counters();
+  };
+  const gpu::Counters first = start(), second = start();
+  EXPECT_GT(first.programs_compiled, 0u);
+  EXPECT_EQ(second.programs_compiled, 0u);
+  EXPECT_EQ(second.programs_loaded, first.programs_compiled);
+  std::filesystem::remove_all(folder);
+}
+
+// With 280,000 merges and a vocabulary of 128,256 tokens, weights streamed to a device that keeps nothing.
+TEST(HostMemory, LoadingAModelOfAnySizeTakesAtMost64MiB) {
+  const std::string path = testing::TempDir() + "tessera_host_memory.gguf";
+  sparse_llama(path, kLlama32_1B, WeightType::kQ4_0, true);
+  DeviceInfo info;
+  info.name = "null";
+  info.global_memory_bytes = int64_t{8} << 30;
+  info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 30;
+  info.max_workgroup_size = 256;
+  info.max_workgroup_extent = {256, 256, 64};
+  const int64_t before = allocated_bytes;
+  peak_allocated_bytes = before;
+  const auto model = Model::load(path, Device::wrap(gpu::make_null_device(info, Target::kOpenCL)), {.context_tokens = 256, .cache_folder = "off"});
+  ASSERT_TRUE(model) << model.error().message();
+  ASSERT_TRUE(model->tokenizer()) << model->tokenizer().error().message();
+  EXPECT_LE(peak_allocated_bytes - before, int64_t{64} << 20);
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,95 @@
+// embed: the host reference against Eigen, the kernel against the reference. Exact: one value is scale · (q − zero) + min, a product of
+// 11 by 8 bits that a float holds, and at most one rounding, which the reference makes too.
+#include "tessera/ops/embed.hpp"
+
+#include <Eigen/Dense>
+#include <array>
+
+#include "op_harness.hpp"
+
+namespace tessera::ops_test {
+namespace {
+
+TEST(EmbedReference, EqualsEigen) {
+  Random random(1);
+  const Matrix table = random.matrix(127, 5);
+  const std::vector<int32_t> ids = {126, 0, 63, 63};
+  Matrix y(4, 5);
+  ops::embed_reference(ids.data(), table.values.data(), y.values.data(), 4, 5);
+  using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const RowMajor> t(table.values.data(), 127, 5);
+  EXPECT_TRUE((Eigen::Map<const RowMajor>(y.values.data(), 4, 5) == t(ids, Eigen::all)));
+}
+
+struct EmbedCase {
+  WeightType type = WeightType::kF32;
+  TestTuning tuning;
+  int64_t vocab = 127;
+  int64_t channels = 96;
+  int64_t binding_bytes = 0;
+  int64_t image_height = 0;
+  std::string label = {};
+};
+
+class Embed : public OpTest, public testing::WithParamInterface<EmbedCase> {};
+
+TEST_P(Embed, EqualsReference) {
+  const EmbedCase& c = GetParam();
+  Random random(9);
+  const TestWeight table = make_weight("table", c.type, c.vocab, c.channels, 11);
+  for (const auto& [shape, tokens] : {std::array<int64_t, 2>{1, 1}, {8, 2}, {32, 17}}) {
+    SCOPED_TRACE(cat(tokens, " of ", shape, " tokens"));
+    OpRunner run(device(), c.tuning);
+    if (c.binding_bytes != 0) run.limits().max_binding_bytes = c.binding_bytes;
+    if (c.image_height != 0) run.limits().max_image_height = c.image_height;
+    const ValueId y = ops::embed(run.g, run.g.input("ids", DType::kI32, 1, {64}), run.weight(table), shape);
+    is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
+    TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
+    if (c.binding_bytes != 0) ASSERT_GE(run.plan().weights.begin()->second.placement.parts.size(), 3u);
+    // The first, the last, one twice; ids out of range are clamped: a kernel must not read outside its table whatever it is given.
+    std::vector<int32_t> ids(64, 0);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random.below(c.vocab));
+    ids[0] = static_cast<int32_t>(c.vocab - 1);
+    ids[1] = 0;
+    ids[2] = 0;
+    ids[3] = static_cast<int32_t>(c.vocab);
+    ids[4] = -1;
+    ids[5] = INT32_MAX;
+    ids[6] = INT32_MIN;
+    TESSERA_ASSERT_OK(run.write_raw("embed", "ids", ids));
+    TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
+    for (int32_t& id : ids) id = std::clamp(id, 0, static_cast<int32_t>(c.vocab - 1));
+    Matrix expected(tokens, c.channels);
+    ops::embed_reference(ids.data(), table.values.values.data(), expected.values.data(), tokens, c.channels);
+    const auto found = run.read("embed", "y");
+    TESSERA_ASSERT_OK(found);
+    expect_close(*found, expected, [](int64_t, int64_t) { return 0.0; }, tokens);
+    EXPECT_EQ(run.stray_write().value(), -1);
+  }
+}
+
+std::vector<EmbedCase> cases() {
+  std::vector<EmbedCase> all;
+  int turn = 0;
+  for (const WeightFormat& format : kWeightFormats)
+    for (const int width : kWidths)
+      for (const Storage weights : kStorages)
+        for (const Storage activations : kStorages)
+          for (const int64_t vocab : {int64_t{127}, int64_t{5}, int64_t{1}}) {
+            const int64_t channels = is_quantized(format.type) ? std::array<int64_t, 3>{96, 32, 160}[static_cast<size_t>(turn % 3)] : std::array<int64_t, 4>{127, 1, 3, 5}[static_cast<size_t>(turn % 4)];
+            const int pick = turn++ % 7;
+            if (full_tier() || pick == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = activations}, vocab, channels});
+          }
+  const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D};
+  all.push_back({WeightType::kQ4_1, buffers, 127, 96, 2048, 0, "_parts"});
+  all.push_back({WeightType::kF16, buffers, 127, 32, 2560, 0, "_parts"});
+  all.push_back({WeightType::kQ8_0, images, 127, 96, 0, 4, "_folded"});
+  return all;
+}
+std::string name_of_case(const testing::TestParamInfo<EmbedCase>& info) {
+  return cat(format_of(info.param.type).name, "_", info.param.tuning.name(), "_vocab", info.param.vocab, "_channels", info.param.channels, info.param.label);
+}
+INSTANTIATE_TEST_SUITE_P(Embed, Embed, testing::ValuesIn(cases()), name_of_case);
+
+}  // namespace
+}  // namespace tessera::ops_test

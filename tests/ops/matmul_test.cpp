@@ -1,0 +1,248 @@
+// matmul as GEMV and GEMM: the host reference against Eigen, the kernels against the reference over weight types, widths and storages.
+#include "tessera/ops/matmul.hpp"
+
+#include <Eigen/Dense>
+#include <algorithm>
+#include <array>
+
+#include "op_harness.hpp"
+#include "tessera/ops/elementwise.hpp"
+#include "tessera/ops/rms_norm.hpp"
+
+namespace tessera::ops_test {
+namespace {
+
+using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+TEST(MatmulReference, EqualsEigen) {
+  Random random(1);
+  for (const auto& [tokens, rows, columns] : {std::array<int64_t, 3>{1, 1, 1}, {2, 3, 5}, {3, 5, 127}, {17, 127, 3}}) {
+    const Matrix x = random.matrix(tokens, columns), w = random.matrix(rows, columns);
+    Matrix y(tokens, rows);
+    ops::matmul_reference(x.values.data(), w.values.data(), y.values.data(), tokens, rows, columns);
+    const Eigen::MatrixXd xd = Eigen::Map<const RowMajor>(x.values.data(), tokens, columns).cast<double>();
+    const Eigen::MatrixXd wd = Eigen::Map<const RowMajor>(w.values.data(), rows, columns).cast<double>();
+    const Eigen::MatrixXd expected = xd * wd.transpose(), terms = xd.cwiseAbs() * wd.cwiseAbs().transpose();
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t r = 0; r < rows; ++r)  // one rounding to float; the sums of doubles differ by n · 2⁻⁵³ of the terms, far below that
+        EXPECT_NEAR(static_cast<double>(y.at(t, r)), expected(t, r), kUnit * std::abs(expected(t, r)) + 1e-13 * terms(t, r)) << t << ", " << r;
+  }
+}
+
+struct MatmulCase {
+  WeightType type = WeightType::kF32;
+  TestTuning tuning;
+  int64_t rows = 1;
+  std::vector<int64_t> columns;
+  bool norm = false;      // GEMV only
+  bool residual = false;
+  bool gated = false;
+  int64_t binding_bytes = 0;  // of the planner's device, when not 0
+  int64_t image_height = 0;
+  std::string label = {};
+};
+
+// The planner's own device is never changed, only what it is told.
+void set_limits(const MatmulCase& c, OpRunner& run) {
+  if (c.binding_bytes != 0) run.limits().max_binding_bytes = c.binding_bytes;
+  if (c.image_height != 0) run.limits().max_image_height = c.image_height;
+}
+
+struct Operands {
+  Matrix x, gamma, residual;
+  std::vector<TestWeight> weights;  // one, or gate and up
+  TestWeight gain;
+};
+
+Operands make_operands(const MatmulCase& c, int64_t tokens, int64_t columns) {
+  Random random(static_cast<uint32_t>(c.rows * 1000 + columns));
+  Operands o{random.matrix(tokens, columns), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5)};
+  o.weights.push_back(make_weight("w", c.type, c.rows, columns, 17));
+  if (c.gated) o.weights.push_back(make_weight("up", c.type, c.rows, columns, 18));
+  return o;
+}
+
+constexpr float kEps = 1e-5f;
+
+// What the kernel computes, from the references of the ops that are fused, and how far it may be off.
+struct Expected {
+  Matrix y;
+  Matrix tolerance;
+};
+
+Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
+  const int64_t columns = o.x.channels;
+  Matrix x(tokens, columns);
+  std::copy_n(o.x.values.begin(), x.values.size(), x.values.begin());
+  // n terms, each of a dequantized weight (two roundings in w · scale + min), times x: sums in any order stay within γ of the sum of the
+  // terms' sizes. The norm adds n/2 + rsqrt for itself (a root halves a relative error) and two products; 8 is slack for the zero point's path.
+  int64_t roundings = columns + 8;
+  if (c.norm) {
+    Matrix normed(tokens, columns);
+    ops::rms_norm_reference(x.values.data(), o.gain.values.values.data(), normed.values.data(), tokens, columns, kEps);
+    x = normed;
+    roundings += columns / 2 + 4 + kRsqrtRoundings;
+  }
+  std::vector<Matrix> results, errors;
+  for (const TestWeight& w : o.weights) {
+    Matrix y(tokens, c.rows), error(tokens, c.rows);
+    ops::matmul_reference(x.values.data(), w.values.values.data(), y.values.data(), tokens, c.rows, columns);
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t r = 0; r < c.rows; ++r) {
+        double terms = 0.0;
+        for (int64_t k = 0; k < columns; ++k) terms += static_cast<double>(w.magnitudes.at(r, k)) * std::abs(static_cast<double>(x.at(t, k)));
+        error.at(t, r) = static_cast<float>(gamma_of(roundings) * terms + kSmallest);
+      }
+    results.push_back(std::move(y));
+    errors.push_back(std::move(error));
+  }
+  Expected e{results[0], errors[0]};
+  for (size_t i = 0; c.gated && i < e.y.values.size(); ++i) {
+    const float gate = results[0].values[i], up = results[1].values[i];
+    ops::gated_silu_reference(&gate, &up, &e.y.values[i], 1);
+    // |silu′| ≤ 1.1 and |silu(g)| ≤ |g|: the errors of gate and up pass through the product; exp, sum, division, product round.
+    e.tolerance.values[i] = 1.1f * errors[0].values[i] * (std::abs(up) + errors[1].values[i]) + std::abs(gate) * errors[1].values[i] +
+                            static_cast<float>(gamma_of(kExpRoundings + kDivisionRoundings + 4)) * std::abs(e.y.values[i]);
+  }
+  for (size_t i = 0; c.residual && i < e.y.values.size(); ++i) {
+    e.y.values[i] += o.residual.values[i];
+    e.tolerance.values[i] += static_cast<float>(2.0 * kUnit) * std::abs(e.y.values[i]);  // our sum and the kernel's
+  }
+  for (size_t i = 0; i < e.tolerance.values.size(); ++i) e.tolerance.values[i] += static_cast<float>(2.0 * kUnit) * std::abs(e.y.values[i]);  // the reference is rounded to float too
+  return e;
+}
+
+// Builds the graph that the passes turn into the one fused dispatch.
+Status prepare(const MatmulCase& c, OpRunner& run, const Operands& o, int64_t tokens) {
+  set_limits(c, run);
+  const ValueId x = run.g.activation("x", tokens, o.x.channels);
+  const ValueId input = c.norm ? ops::rms_norm(run.g, x, run.weight(o.gain), kEps) : x;
+  ValueId y = ops::matmul(run.g, input, run.weight(o.weights[0]));
+  if (c.gated) y = ops::gated_silu(run.g, y, ops::matmul(run.g, input, run.weight(o.weights[1])));
+  if (c.residual) y = ops::add(run.g, run.g.activation("residual", tokens, c.rows), y);
+  is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
+  return run.prepare({tokens, LogitRows::kNone});
+}
+
+class Matmul : public OpTest {
+ protected:
+  // One program per number of columns, run for each of `active` tokens of a step of `tokens`.
+  void check(const MatmulCase& c, int64_t tokens, const std::vector<int64_t>& active) {
+    const std::string kernel = tokens == 1 ? "gemv" : "gemm";
+    for (const int64_t columns : c.columns) {
+      SCOPED_TRACE(cat("columns ", columns));
+      const Operands o = make_operands(c, tokens, columns);
+      OpRunner run(device(), c.tuning);
+      TESSERA_ASSERT_OK(prepare(c, run, o, tokens));
+      for (const Dispatch& dispatch : run.plan().dispatches) ASSERT_TRUE(dispatch.variant.kernel == kernel || dispatch.variant.kernel == "take_row") << dump(run.plan());
+      for (const int64_t count : active) {
+        SCOPED_TRACE(cat(count, " of ", tokens, " tokens"));
+        TESSERA_ASSERT_OK(run.clear());
+        Matrix x = o.x, residual = o.residual;
+        x.rows = residual.rows = count;
+        TESSERA_ASSERT_OK(run.write(kernel, "x", x));
+        if (c.residual) TESSERA_ASSERT_OK(run.write(kernel, "residual", residual));
+        TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(count), .last_row = 0}));
+        const Expected e = expect(c, o, count);
+        const auto y = run.read(kernel, "y");
+        TESSERA_ASSERT_OK(y);
+        // A tile of GEMM computes all its tokens; tiles past the active tokens return at once.
+        const int64_t untouched_from = tokens == 1 ? 1 : round_up(count, c.tuning.tokens_a_lane);
+        expect_close(*y, e.y, [&](int64_t r, int64_t ch) { return static_cast<double>(e.tolerance.at(r, ch)); }, untouched_from);
+        EXPECT_EQ(run.stray_write().value(), -1);
+      }
+    }
+  }
+};
+
+class GemvCase : public Matmul, public testing::WithParamInterface<MatmulCase> {};
+class GemmCase : public Matmul, public testing::WithParamInterface<MatmulCase> {};
+TEST_P(GemvCase, EqualsReference) { check(GetParam(), 1, {1}); }
+TEST_P(GemmCase, EqualsReference) {
+  check(GetParam(), 8, {1, 2, 8});
+  if (full_tier()) check(GetParam(), 32, {17, 32});
+}
+
+std::string name_of_case(const testing::TestParamInfo<MatmulCase>& info) {
+  const MatmulCase& c = info.param;
+  return cat(format_of(c.type).name, "_", c.tuning.name(), "_rows", c.rows, c.norm ? "_norm" : "", c.residual ? "_residual" : "", c.gated ? "_gated" : "", c.label);
+}
+
+std::vector<int64_t> columns_for(WeightType type) { return is_quantized(type) ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{127, 1, 3, 5}; }
+
+constexpr int64_t kRows[] = {127, 3, 192, 1, 5};
+
+// Full: every type × width × storages × rows × columns. Quick: half of the type × width × storages such that all triples of these are there,
+// with rows and columns taking turns.
+std::vector<MatmulCase> plain_cases() {
+  std::vector<MatmulCase> cases;
+  int turn = 0;
+  for (const WeightFormat& format : kWeightFormats)
+    for (const int width : kWidths)
+      for (const Storage weights : kStorages)
+        for (const Storage activations : kStorages) {
+          const int parity = static_cast<int>(format.type) + width / 8 + static_cast<int>(is_image(weights)) + static_cast<int>(is_image(activations));
+          if (!full_tier() && parity % 2 == 1) continue;
+          const std::vector<int64_t> columns = columns_for(format.type);
+          for (const int64_t rows : kRows) {
+            MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = weights, .activations = activations, .blocks_a_lane = 1 + turn % 2}, .rows = rows, .columns = columns};
+            if (!full_tier()) c.columns = {columns[static_cast<size_t>(turn) % columns.size()]};
+            if (full_tier() || rows == kRows[turn % 5]) cases.push_back(std::move(c));
+          }
+          ++turn;
+        }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Gemv, GemvCase, testing::ValuesIn(plain_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Gemm, GemmCase, testing::ValuesIn(plain_cases()), name_of_case);
+
+std::vector<MatmulCase> fused_cases(bool gemv) {
+  std::vector<MatmulCase> cases;
+  int turn = 0;
+  for (int form = 1; form < 8; ++form) {
+    const bool norm = (form & 1) != 0, residual = (form & 2) != 0, gated = (form & 4) != 0;
+    if (norm && !gemv) continue;
+    for (const WeightFormat& format : kWeightFormats)
+      for (const int width : kWidths)
+        for (const Storage storage : kStorages) {
+          const Storage activations = turn++ % 4 < 2 ? Storage::kBuffer : Storage::kImage2D;
+          // Quick: of each form one case a weight type, widths and storages taking turns.
+          if (!full_tier() && turn % 6 != (form + static_cast<int>(format.type)) % 6) continue;
+          cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
+                           .columns = {is_quantized(format.type) ? 96 : 127}, .norm = norm, .residual = residual, .gated = gated});
+        }
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(GemvFused, GemvCase, testing::ValuesIn(fused_cases(true)), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(fused_cases(false)), name_of_case);
+
+// Weights cut into parts by rows (one binding holds 16 blocks of F32, say), and images folded because they would be too high.
+std::vector<MatmulCase> limited_cases() {
+  const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D, .activations = Storage::kBuffer};
+  return {
+      {.type = WeightType::kF32, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .binding_bytes = 12 * 1536, .label = "_three_parts"},
+      {.type = WeightType::kQ8_0, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .gated = true, .binding_bytes = 5000, .label = "_parts"},
+      {.type = WeightType::kQ4_1, .tuning = images, .rows = 127, .columns = {96}, .image_height = 4, .label = "_folded"},
+      {.type = WeightType::kF16, .tuning = images, .rows = 127, .columns = {96}, .gated = true, .image_height = 8, .label = "_folded"},
+  };
+}
+INSTANTIATE_TEST_SUITE_P(GemvLimits, GemvCase, testing::ValuesIn(limited_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemmLimits, GemmCase, testing::ValuesIn(limited_cases()), name_of_case);
+
+// The cases above are what their names say.
+TEST_F(Matmul, SmallLimitsMakePartsAndFolds) {
+  for (const MatmulCase& c : limited_cases()) {
+    SCOPED_TRACE(c.label);
+    const Operands o = make_operands(c, 1, c.columns[0]);
+    OpRunner run(device(), c.tuning);
+    TESSERA_ASSERT_OK(prepare(c, run, o, 1));
+    const size_t parts = run.plan().weights.begin()->second.placement.parts.size();
+    EXPECT_EQ(parts, run.plan().dispatches.size());
+    EXPECT_GE(parts, c.binding_bytes != 0 ? 3u : 1u);
+    EXPECT_EQ(run.object_of("gemv", is_quantized(c.type) ? "quants" : "floats").layout.fold, c.image_height);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::ops_test

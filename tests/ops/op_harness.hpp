@@ -1,0 +1,371 @@
+// What the tests of the ops share: a small graph planned, compiled and run on the first OpenCL device, its tensors written and read
+// where the plan put them. Everything that is not input starts as kUntouched (a NaN): reading what nobody wrote shows in the results,
+// and what a kernel must leave alone can be checked.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tessera/engine/upload.hpp"
+#include "tessera/exec/executor.hpp"
+#include "tessera/ops/op_table.hpp"
+#include "tessera/plan/dump.hpp"
+#include "tessera/plan/planner.hpp"
+
+namespace tessera::ops_test {
+
+// The quick tier runs a slice of every cross product; TESSERA_FULL=1 runs all of it.
+inline bool full_tier() {
+  const char* value = std::getenv("TESSERA_FULL");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
+// ---- data ------------------------------------------------------------------------------------------------------------------------
+
+// Rows of channels as the host thinks of them: no padding.
+struct Matrix {
+  int64_t rows = 0;
+  int64_t channels = 0;
+  std::vector<float> values;
+
+  Matrix() = default;
+  Matrix(int64_t r, int64_t c) : rows(r), channels(c), values(static_cast<size_t>(r * c), 0.0f) {}
+  float& at(int64_t r, int64_t c) { return values[static_cast<size_t>(r * channels + c)]; }
+  float at(int64_t r, int64_t c) const { return values[static_cast<size_t>(r * channels + c)]; }
+  const float* row(int64_t r) const { return values.data() + r * channels; }
+};
+
+// The same numbers everywhere: the standard's engine is portable, its distributions are not.
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  uint32_t bits() { return engine_(); }
+  int64_t below(int64_t n) { return static_cast<int64_t>(bits() % static_cast<uint32_t>(n)); }
+  float uniform(float low, float high) { return low + (high - low) * static_cast<float>(bits() >> 8) * 0x1p-24f; }
+  Matrix matrix(int64_t rows, int64_t channels, float size = 1.0f) {
+    Matrix m(rows, channels);
+    for (float& v : m.values) v = uniform(-size, size);
+    return m;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+// A weight as in a file, with what its numbers are and how large the terms are that they are made of: |scale| · (|q| + zero) + |min|.
+struct TestWeight {
+  WeightRef ref;
+  std::vector<std::byte> bytes;
+  Matrix values;
+  Matrix magnitudes;
+};
+
+inline TestWeight make_weight(const std::string& name, WeightType type, int64_t rows, int64_t columns, uint32_t seed) {
+  Random random(seed);
+  const WeightFormat& format = format_of(type);
+  TestWeight w{{name, type, rows, columns, {}}, std::vector<std::byte>(static_cast<size_t>(rows * row_bytes(type, columns))), Matrix(rows, columns), Matrix(rows, columns)};
+  const auto put_half = [&](size_t at, float value) {
+    const uint16_t half = float_to_half(value);
+    std::memcpy(w.bytes.data() + at, &half, 2);
+  };
+  for (size_t at = 0; at < w.bytes.size(); at += static_cast<size_t>(format.block_bytes)) {
+    if (type == WeightType::kF32) {
+      const float value = random.uniform(-1.0f, 1.0f);
+      std::memcpy(w.bytes.data() + at, &value, 4);
+    } else if (type == WeightType::kF16) {
+      put_half(at, random.uniform(-1.0f, 1.0f));
+    } else {  // scales of both signs, as files have them; every bit pattern of q
+      for (size_t i = 2; i < static_cast<size_t>(format.block_bytes); ++i) w.bytes[at + i] = static_cast<std::byte>(random.bits());
+      put_half(at, random.uniform(-0.1f, 0.1f));
+      if (format.has_min) put_half(at + 2, random.uniform(-0.5f, 0.5f));
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const std::byte* row = w.bytes.data() + r * row_bytes(type, columns);
+    dequantize_row(type, row, columns, &w.values.at(r, 0));
+    for (int64_t c = 0; c < columns; ++c) {
+      w.magnitudes.at(r, c) = std::abs(w.values.at(r, c));
+      if (!is_quantized(type)) continue;
+      QuantGroup group;
+      format.decode(row + c / 32 * format.block_bytes, group);
+      w.magnitudes.at(r, c) = std::abs(half_to_float(group.scale)) * static_cast<float>(std::abs(quant_value(format, group.q[static_cast<size_t>(c % 32)])) + format.zero_point) +
+                              std::abs(half_to_float(group.min));
+    }
+  }
+  return w;
+}
+
+// ---- error bounds ------------------------------------------------------------------------------------------------------------------
+
+inline constexpr double kUnit = 0x1p-24;  // u: half the distance from 1 to the next float
+
+// n roundings in a row make a relative error of at most γₙ = n·u / (1 − n·u) (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+inline double gamma_of(int64_t roundings) {
+  const double nu = static_cast<double>(roundings) * kUnit;
+  return nu / (1.0 - nu);
+}
+// Roundings that an OpenCL built-in counts for (OpenCL C 3.0, table of relative errors, full profile); one ulp is at most two u.
+inline constexpr int64_t kExpRoundings = 6;       // ≤ 3 ulp
+inline constexpr int64_t kRsqrtRoundings = 4;     // ≤ 2 ulp
+inline constexpr int64_t kDivisionRoundings = 5;  // ≤ 2.5 ulp
+// Below the smallest normal float a device may flush to zero.
+inline constexpr double kSmallest = 0x1p-126;
+
+// ---- running -----------------------------------------------------------------------------------------------------------------------
+
+inline constexpr uint32_t kUntouchedBits = 0x7fc0a5a5u;  // a NaN that no arithmetic makes
+inline const float kUntouched = std::bit_cast<float>(kUntouchedBits);
+inline bool is_untouched(float value) { return std::bit_cast<uint32_t>(value) == kUntouchedBits; }
+
+struct TestTuning {
+  int width = 4;
+  Storage weights = Storage::kBuffer;
+  Storage activations = Storage::kBuffer;
+  int workgroup = 4;     // small, so that small shapes have several workgroups; a power of two
+  int blocks_a_lane = 1;
+  int tokens_a_lane = 4;
+
+  Tuning tuning() const {
+    Tuning t;
+    t.vector_width = t.words.vector_width = width;
+    t.gemv_workgroup = t.gemm_workgroup = t.row_workgroup = t.item_workgroup = t.attention_workgroup = workgroup;
+    t.gemv_blocks = blocks_a_lane;
+    t.gemm_tokens = tokens_a_lane;
+    t.weight_storage = weights;
+    t.activation_storage = activations;
+    return t;
+  }
+  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of(activations)); }
+};
+
+class OpRunner {
+ public:
+  OpRunner(gpu::Device& device, const TestTuning& tuning) : device_(device), info_(device.info()), tuning_(tuning.tuning()), resources_(device), cache_(ProgramCache::open("off", {})), executor_(device, cache_, resources_) {}
+
+  GraphBuilder g;
+  DeviceInfo& limits() { return info_; }   // what the planner believes; smaller than the device's, to force parts and folds
+  const Plan& plan() const { return step_.plan; }
+
+  ValueId weight(const TestWeight& w) {
+    weights_.emplace(w.ref.name, &w);
+    return g.weight({w.ref.name, w.ref.type, w.ref.rows, w.ref.columns});
+  }
+  // Asks for `y` as a result of the graph, in a buffer that the host reads.
+  void output(ValueId y) { g.graph()[y].role = ValueRole::kOutput; }
+  // Keeps `y` an intermediate (an image, where the tuning says so) by letting a last node read it.
+  void keep(ValueId y) { output(ops::take_row(g, y)); }
+
+  // Plans, makes every object, uploads weights, compiles, records. Everything else is untouched.
+  Status prepare(const StepShape& shape) {
+    Planner planner(info_, tuning_);
+    TESSERA_ASSIGN(Graph graph, std::move(g).build());
+    TESSERA_ASSIGN(Plan plan, planner.plan(std::move(graph), shape));
+    TESSERA_TRY(make_objects(plan));
+    WeightUploader uploader(device_, resources_, [this](std::string_view name) -> Result<WeightRef> {
+      const TestWeight& w = *weights_.at(std::string(name));
+      WeightRef ref = w.ref;
+      ref.bytes = w.bytes;
+      return ref;
+    }, [](int64_t) {});
+    for (const auto& [key, weight] : plan.weights) TESSERA_TRY(uploader.upload(weight));
+    TESSERA_TRY(executor_.compile({&plan}, {}));
+    TESSERA_ASSIGN(step_, executor_.prepare(std::move(plan)));
+    return clear();
+  }
+
+  // Everything but weights becomes untouched again.
+  Status clear() {
+    for (const PlanObject& object : step_.plan.objects)
+      if (object.home != Home::kWeight) TESSERA_TRY(write_bytes(object, std::vector<std::byte>(), true));
+    arena_before_.clear();
+    return {};
+  }
+
+  // Writes the rows of `m` into the tensor of a kernel's slot; channels up to the slice's end become zero, all else stays untouched.
+  Status write(std::string_view kernel, std::string_view slot, const Matrix& m) {
+    const PlanObject& object = object_of(kernel, slot);
+    std::vector<std::byte> bytes = untouched(object.layout.object_bytes());
+    for (int64_t r = 0; r < m.rows; ++r)
+      for (int64_t c = 0; c < round_up(m.channels, 4); ++c) {
+        const float value = c < m.channels ? m.at(r, c) : 0.0f;
+        std::memcpy(bytes.data() + byte_of(object.layout, r, c), &value, 4);
+      }
+    return write_bytes(object, bytes, false);
+  }
+  // Texels as they lie: block tables, ids, angles, pages.
+  template <class T>
+  Status write_raw(std::string_view kernel, std::string_view slot, const std::vector<T>& values) {
+    const auto raw = std::as_bytes(std::span(values));
+    return write_bytes(object_of(kernel, slot), {raw.begin(), raw.end()}, false);
+  }
+
+  Status run(const StepParams& params) {
+    TESSERA_ASSIGN(arena_before_, arena_bytes());
+    return executor_.run(step_, params);
+  }
+
+  // All of the tensor of a slot, padding included: [rows of the object, channels padded to what the layout holds].
+  Result<Matrix> read(std::string_view kernel, std::string_view slot) {
+    const PlanObject& object = object_of(kernel, slot);
+    TESSERA_ASSIGN(const std::vector<std::byte> bytes, read_bytes(object));
+    Matrix m(object.layout.grid[0], object.layout.grid[1] * 4);
+    for (int64_t r = 0; r < m.rows; ++r)
+      for (int64_t c = 0; c < m.channels; ++c) std::memcpy(&m.at(r, c), bytes.data() + byte_of(object.layout, r, c), 4);
+    return m;
+  }
+  template <class T>
+  Result<std::vector<T>> read_raw(std::string_view kernel, std::string_view slot) {
+    TESSERA_ASSIGN(const std::vector<std::byte> bytes, read_bytes(object_of(kernel, slot)));
+    std::vector<T> values(bytes.size() / sizeof(T));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+    return values;
+  }
+
+  // The first byte of the arena's buffer that changed in the last run outside the tensors that the plan writes; −1: none.
+  Result<int64_t> stray_write() {
+    TESSERA_ASSIGN(const std::vector<std::byte> now, arena_bytes());
+    std::vector<bool> allowed(now.size(), false);
+    for (const Dispatch& dispatch : step_.plan.dispatches)
+      for (const PlanBinding& binding : dispatch.bindings) {
+        const PlanObject& object = step_.plan.objects[static_cast<size_t>(binding.object)];
+        if (object.home != Home::kArenaBuffer || (binding.slot != "y" && binding.slot != "q_out")) continue;
+        std::fill_n(allowed.begin() + object.offset, object.layout.object_bytes(), true);
+      }
+    for (size_t i = 0; i < now.size(); ++i)
+      if (!allowed[i] && now[i] != arena_before_[i]) return static_cast<int64_t>(i);
+    return int64_t{-1};
+  }
+
+  // The object bound to a slot of the first dispatch of `kernel`.
+  const PlanObject& object_of(std::string_view kernel, std::string_view slot) const {
+    for (const Dispatch& dispatch : step_.plan.dispatches)
+      if (dispatch.variant.kernel == kernel)
+        for (const PlanBinding& binding : dispatch.bindings)
+          if (binding.slot == slot) return step_.plan.objects[static_cast<size_t>(binding.object)];
+    ADD_FAILURE() << "no slot " << kernel << "." << slot << " in\n" << dump(step_.plan);
+    static const PlanObject none{.name = "none", .home = Home::kInput, .layout = {.grid = {0, 0}}, .weight_key = {}};
+    return none;
+  }
+
+ private:
+  static constexpr int64_t kGuardBytes = 4096;
+
+  static int64_t byte_of(const Layout& layout, int64_t row, int64_t channel) {
+    const std::array<int64_t, 2> texel{row, channel / 4};
+    return host_byte_offset(layout, texel) + channel % 4 * 4;
+  }
+  static std::vector<std::byte> untouched(int64_t bytes) {
+    const std::vector<uint32_t> words(static_cast<size_t>(ceil_div(bytes, 4)), kUntouchedBits);
+    const auto raw = std::as_bytes(std::span(words));
+    return {raw.begin(), raw.begin() + bytes};
+  }
+
+  Status make_objects(const Plan& plan) {
+    for (const PlanObject& object : plan.objects)
+      if (object.home != Home::kArenaBuffer && object.home != Home::kArenaImage && !resources_.contains(resource_key(object))) TESSERA_TRY(resources_.create(resource_key(object), object.layout));
+    TESSERA_TRY(resources_.create(kParamsResource, Layout{Storage::kBuffer, DType::kI32, 1, {static_cast<int64_t>(sizeof(StepParams) / 4)}}));
+    ArenaNeeds needs;
+    needs.merge(plan);
+    if (needs.buffer_bytes > 0) needs.buffer_bytes += kGuardBytes;
+    return resources_.create_arena(needs);
+  }
+
+  Status write_bytes(const PlanObject& object, std::vector<std::byte> bytes, bool all_untouched) {
+    TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(step_.plan, object));
+    if (all_untouched) bytes = untouched(object.layout.object_bytes());
+    return place.image != nullptr ? device_.write_rows(*place.image, 0, object.layout.image_height(), bytes) : device_.write(*place.buffer, place.offset, bytes);
+  }
+  Result<std::vector<std::byte>> read_bytes(const PlanObject& object) {
+    TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(step_.plan, object));
+    std::vector<std::byte> bytes(static_cast<size_t>(object.layout.object_bytes()));
+    TESSERA_TRY(place.image != nullptr ? device_.read_rows(*place.image, 0, object.layout.image_height(), bytes) : device_.read(*place.buffer, place.offset, bytes));
+    return bytes;
+  }
+  Result<std::vector<std::byte>> arena_bytes() {
+    for (const PlanObject& object : step_.plan.objects)
+      if (object.home == Home::kArenaBuffer) {
+        TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(step_.plan, object));
+        std::vector<std::byte> bytes(static_cast<size_t>(place.buffer->bytes()));
+        TESSERA_TRY(device_.read(*place.buffer, 0, bytes));
+        return bytes;
+      }
+    return std::vector<std::byte>();
+  }
+
+  gpu::Device& device_;
+  DeviceInfo info_;
+  Tuning tuning_;
+  Resources resources_;
+  ProgramCache cache_;
+  Executor executor_;
+  Step step_;
+  std::map<std::string, const TestWeight*> weights_;
+  std::vector<std::byte> arena_before_;
+};
+
+// ---- cases -------------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+std::string message_of(const Result<T>& result) { return result ? std::string() : result.error().message(); }
+
+#define TESSERA_ASSERT_OK(expression) \
+  do {                                \
+    const auto checked = (expression); \
+    ASSERT_TRUE(checked) << checked.error().message(); \
+  } while (false)
+
+// One device a process: opening it costs more than a case.
+class OpTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    // Never closed: drivers tear themselves down at exit in an order of their own.
+    static const auto& opened = *new Result<std::unique_ptr<gpu::Device>>(gpu::open_opencl_device(0));
+    if (!opened && opened.error().code() == ErrorCode::kNotFound) GTEST_SKIP() << "no OpenCL device: " << opened.error().message();
+    ASSERT_TRUE(opened) << opened.error().message();
+    device_ = opened->get();
+  }
+  gpu::Device& device() { return *device_; }
+
+  // Rows [0, expected.rows) within `tolerance(row, channel)`, channels past the last up to the slice's end zero, rows from
+  // `untouched_from` on as they were.
+  template <class Tolerance>
+  static void expect_close(const Matrix& found, const Matrix& expected, Tolerance&& tolerance, int64_t untouched_from) {
+    int failures = 0;
+    for (int64_t r = 0; r < expected.rows && failures < 5; ++r)
+      for (int64_t c = 0; c < round_up(expected.channels, 4) && failures < 5; ++c) {
+        if (c >= expected.channels) {
+          if (found.at(r, c) == 0.0f) continue;
+          ADD_FAILURE() << "padding [" << r << ", " << c << "] is " << found.at(r, c);
+          ++failures;
+          continue;
+        }
+        const double error = std::abs(static_cast<double>(found.at(r, c)) - static_cast<double>(expected.at(r, c)));
+        if (error <= tolerance(r, c)) continue;  // false for NaN
+        ADD_FAILURE() << "[" << r << ", " << c << "] is " << found.at(r, c) << ", expected " << expected.at(r, c) << " ± " << tolerance(r, c);
+        ++failures;
+      }
+    for (int64_t r = untouched_from; r < found.rows && failures < 5; ++r)
+      for (int64_t c = 0; c < found.channels; ++c)
+        if (!is_untouched(found.at(r, c))) {
+          ADD_FAILURE() << "row " << r << " of a token that is not active was written";
+          ++failures;
+          break;
+        }
+  }
+
+ private:
+  gpu::Device* device_ = nullptr;
+};
+
+inline constexpr Storage kStorages[] = {Storage::kBuffer, Storage::kImage2D};
+inline constexpr int kWidths[] = {4, 8, 16};
+
+}  // namespace tessera::ops_test

@@ -1,0 +1,207 @@
+// Lowered kernels on a device: words compute what the page says, and kernels find every texel where the host put it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernel_texts.hpp"
+#include "opencl_fixture.hpp"
+#include "tessera/base/half.hpp"
+
+namespace tessera::gpu {
+namespace {
+
+using test::KernelTexts;
+
+class CodegenDevice : public OpenClDeviceTest {
+ protected:
+  std::unique_ptr<Kernel> lowered(const std::string& text, const KernelVariant& variant) {
+    const Result<LoweredKernel> made = lower(KernelTexts{{"k", text}}, variant, device->target(), {});
+    EXPECT_TRUE(made) << made.error().message();
+    return kernel(*made);
+  }
+  template <class T>
+  std::unique_ptr<Buffer> filled(const std::vector<T>& values) {
+    auto made = buffer(static_cast<int64_t>(values.size() * sizeof(T)));
+    EXPECT_TRUE(device->write(*made, 0, bytes_of(values)));
+    return made;
+  }
+  void dispatch(Kernel& kernel, std::vector<Binding> bindings, std::array<int64_t, 3> workgroups) {
+    auto list = device->create_list();
+    ASSERT_TRUE(list);
+    const Status recorded = (*list)->dispatch({.kernel = &kernel, .bindings = std::move(bindings), .args = {}, .workgroups = workgroups, .label = "test"});
+    ASSERT_TRUE(recorded) << recorded.error().message();
+    ASSERT_TRUE((*list)->finish());
+    run(**list);
+  }
+  static Binding whole(Buffer& of) { return {.buffer = &of, .offset = 0, .bytes = of.bytes(), .image = nullptr}; }
+};
+
+struct WordCase {
+  std::string expression;
+  float expected;
+};
+
+// q[0..3] = the words below, f[i] = 0.75 · i − 2. Expected values follow from the words' definitions in kernels/README.md.
+const std::vector<uint32_t> kQ = {0x80ff7f01u, 0x7f010203u, 0x12345678u, 0x9abcdef0u};
+
+std::vector<WordCase> word_cases(int width) {
+  const auto f = [](int i) { return 0.75f * static_cast<float>(i) - 2.0f; };
+  std::vector<WordCase> cases = {
+      {"unpack_u8(q.x).x", 1.0f},
+      {"unpack_u8(q.x).z", 255.0f},
+      {"unpack_u8(q.x).w", 128.0f},
+      {"unpack_i8(q.x).y", 127.0f},
+      {"unpack_i8(q.x).z", -1.0f},
+      {"unpack_i8(q.x).w", -128.0f},
+      {"float(pack_i8(float4(1.5f, -2.5f, 300.0f, -300.0f)) == 0x807ffe02u ? 1 : 0)", 1.0f},  // to even, saturated
+      {"float(dot4_i8u7(q.x, q.y, 5))", 5.0f + 1 * 3 + 127 * 2 + -1 * 1 + -128 * 127},
+      {"bits_float(bits_uint(v.y))", f(1)},
+      {"unpack_half2(pack_half2(float2(v.x, 1.0f / 3.0f))).x", f(0)},
+      {"unpack_half2(pack_half2(float2(v.x, 1.0f / 3.0f))).y", 0.33325195f},
+      {"float(pack_half2(float2(1.0f, -2.0f)) == 0xc0003c00u ? 1 : 0)", 1.0f},
+      {"horizontal_sum(v)", f(0) + f(1) + f(2) + f(3)},
+      {"max_abs(v)", 2.0f},
+      {"max_abs(-v * 0.5f)", 1.0f},
+      {"dot(v, v)", f(0) * f(0) + f(1) * f(1) + f(2) * f(2) + f(3) * f(3)},
+      {"round_even(2.5f + v.x * 0.0f)", 2.0f},
+      {"clamp(v, -1.0f, 0.0f).x", -1.0f},
+      {"mad(v.x, v.y, v.z)", f(0) * f(1) + f(2)},
+      {"rsqrt(v.x * v.x)", 0.5f},
+      {"float(clamp(int(v.x), -1, 1))", -1.0f},
+      {"fmin(v, 0.0f).w", 0.0f},
+  };
+  for (int i = 0; i < width; ++i) {
+    const auto byte = [&](int at) { return (kQ[static_cast<size_t>(at / 4)] >> (8 * (at % 4))) & 255u; };
+    const int run = 16 / width - 1;  // the last run of W bytes
+    const uint32_t b = byte(run * width + i);
+    const auto lane_of = [&](const char* word) { return cat("lane(", word, "(bytes_of(q, ", run, ")), ", i, ")"); };
+    cases.push_back({lane_of("low_nibbles"), static_cast<float>(b & 15u)});
+    cases.push_back({lane_of("high_nibbles"), static_cast<float>(b >> 4)});
+    cases.push_back({lane_of("unsigned_bytes"), static_cast<float>(b)});
+    cases.push_back({lane_of("signed_bytes"), static_cast<float>(static_cast<int8_t>(b))});
+  }
+  return cases;
+}
+
+TEST_F(CodegenDevice, WordsComputeWhatThePageSays) {
+  for (int width : {4, 8, 16}) {
+    const std::vector<WordCase> cases = word_cases(width);
+    std::string text = "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst float4 v = values.read(0);\n";
+    for (size_t i = 0; i < cases.size(); ++i) text += cat("y.write(", cases[i].expression, ", ", i, ");\n");
+    KernelVariant variant{"k", {}, {}, {width}};
+    variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})}, {"values", test::buffer_of(DType::kF32, 4, {1})}, {"y", test::buffer_of(DType::kF32, 1, {64})}};
+    const auto program = lowered(text + "}", variant);
+    const auto words = filled(kQ);
+    const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});
+    const auto y = buffer(static_cast<int64_t>(cases.size() * sizeof(float)));
+    dispatch(*program, {whole(*words), whole(*values), whole(*y)}, {1, 1, 1});
+    const std::vector<float> got = floats(*y, 0, cases.size());
+    for (size_t i = 0; i < cases.size(); ++i) EXPECT_FLOAT_EQ(got[i], cases[i].expected) << cases[i].expression << " with W = " << width;
+  }
+}
+
+// One element of a host copy, as f32 or f16.
+void put(std::vector<std::byte>& into, int64_t at, DType element, float value) {
+  const uint16_t half = float_to_half(value);
+  std::memcpy(into.data() + at, element == DType::kF16 ? static_cast<const void*>(&half) : &value, static_cast<size_t>(byte_size(element)));
+}
+
+// A tensor of some layout: its object on the device and what its host copy should hold.
+struct Tensor {
+  std::string name;
+  Layout layout;
+  std::vector<std::byte> packed;
+  std::unique_ptr<Buffer> buffer;
+  std::unique_ptr<Image> image;
+  Binding binding() const { return {.buffer = buffer.get(), .offset = 0, .bytes = buffer != nullptr ? buffer->bytes() : 0, .image = image.get()}; }
+  int64_t rows() const { return layout.storage == Storage::kImageBuffer ? layout.rows() : layout.image_height(); }
+};
+
+constexpr int64_t kGrid[] = {4, 3, 2};
+
+// Texel (a, b, c) holds 1 + its number and the like in its lanes: exact in half.
+std::vector<std::byte> packed(const Layout& layout) {
+  std::vector<std::byte> host(static_cast<size_t>(layout.object_bytes()));
+  for (int64_t texel = 0; texel < layout.texels(); ++texel)
+    for (int lane = 0; lane < layout.lanes; ++lane) {
+      const int64_t at[] = {texel / (kGrid[1] * kGrid[2]), texel / kGrid[2] % kGrid[1], texel % kGrid[2]};
+      put(host, host_byte_offset(layout, at) + lane * byte_size(layout.element), layout.element, static_cast<float>(1 + texel * layout.lanes + lane));
+    }
+  return host;
+}
+
+// Every layout of texels of this width.
+std::vector<Layout> layouts(int lanes) {
+  std::vector<Layout> out;
+  for (DType element : {DType::kF32, DType::kF16})
+    for (Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
+      for (int64_t fold : {0, 5, 6}) {  // of 12 rows: none, some left over in the last panel, all panels full
+        if (fold != 0 && storage != Storage::kImage2D) continue;
+        out.push_back(test::layout_of(storage, element, lanes, {kGrid[0], kGrid[1], kGrid[2]}));
+        out.back().fold = fold;
+      }
+  return out;
+}
+
+class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<int> {
+ protected:
+  Tensor tensor(const std::string& name, const Layout& layout, const std::vector<std::byte>& content) {
+    Tensor out{name, layout, packed(layout), nullptr, nullptr};
+    if (!is_image(layout.storage)) {
+      out.buffer = filled(content);
+      return out;
+    }
+    auto made = device->create_image(layout);
+    EXPECT_TRUE(made) << made.error().message();
+    out.image = std::move(*made);
+    const Status written = device->write_rows(*out.image, 0, out.rows(), content);
+    EXPECT_TRUE(written) << written.error().message();
+    return out;
+  }
+  std::vector<std::byte> content(const Tensor& of) {
+    std::vector<std::byte> host(of.packed.size());
+    const Status read = of.image != nullptr ? device->read_rows(*of.image, 0, of.rows(), host) : device->read(*of.buffer, 0, host);
+    EXPECT_TRUE(read) << read.error().message();
+    return host;
+  }
+  // One kernel that copies each of `from` into its partner in `to`, texel by texel, each named by its coordinates.
+  void copy(const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
+    const std::string texel = GetParam() == 4 ? "float4" : "floatw";
+    std::string header, body;
+    KernelVariant variant{"k", {}, {}, {GetParam()}};
+    std::vector<Binding> bindings;
+    for (size_t i = 0; i < from.size(); ++i) {
+      header += cat("tensor in ", texel, " ", from[i].name, " [a, b, c];\ntensor out ", texel, " ", to[i].name, " [a, b, c];\n");
+      body += cat(to[i].name, ".write(", from[i].name, ".read(a, b, c), a, b, c);\n");
+      variant.tensors[from[i].name] = from[i].layout;
+      variant.tensors[to[i].name] = to[i].layout;
+      bindings.push_back(from[i].binding());
+      bindings.push_back(to[i].binding());
+    }
+    const auto program = lowered(cat(header, "kernel k(1, 1, 1) {\nconst int a = group_id(0); const int b = group_id(1); const int c = group_id(2);\n", body, "}"), variant);
+    dispatch(*program, std::move(bindings), {kGrid[0], kGrid[1], kGrid[2]});
+  }
+};
+
+TEST_P(CodegenStorage, KernelsFindEveryTexelWhereTheHostPutIt) {
+  std::vector<Tensor> placed, linear, back;
+  for (const Layout& layout : layouts(GetParam())) {
+    const std::string name = cat(name_of(layout.storage), "_", name_of(layout.element), "_fold", layout.fold);
+    const Layout plain = test::buffer_of(DType::kF32, layout.lanes, layout.grid);
+    placed.push_back(tensor(name, layout, packed(layout)));
+    linear.push_back(tensor("linear_" + name, plain, std::vector<std::byte>(static_cast<size_t>(plain.object_bytes()))));
+    back.push_back(tensor("back_" + name, layout, std::vector<std::byte>(static_cast<size_t>(layout.object_bytes()))));
+  }
+  copy(placed, linear);
+  for (const Tensor& each : linear) EXPECT_TRUE(content(each) == each.packed) << each.name;
+  copy(linear, back);
+  for (const Tensor& each : back) EXPECT_TRUE(content(each) == each.packed) << each.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Lanes, CodegenStorage, testing::Values(4, 8, 16), testing::PrintToStringParamName());
+
+}  // namespace
+}  // namespace tessera::gpu
