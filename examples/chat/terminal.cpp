@@ -40,7 +40,7 @@ void Status::progress(const tessera::Progress& progress) {
   if (percent == last_percent_) return;
   last_percent_ = percent;
   const bool kernels = progress.stage == "kernels";
-  const std::string amount = kernels ? tessera::cat(progress.done, " of ", progress.total) : tessera::cat(tessera::bytes_text(progress.done), " of ", tessera::bytes_text(progress.total));
+  const std::string amount = kernels ? std::string() : tessera::cat(tessera::bytes_text(progress.done), " of ", tessera::bytes_text(progress.total));
   std::fprintf(stderr, "\r\033[K%s %3d %%  %s", kernels ? "preparing kernels for this device (once)" : "loading weights", percent, amount.c_str());
 }
 

@@ -85,7 +85,7 @@ Status OpenClDevice::read_rows(const gpu::Image& image, int64_t row, int64_t row
   return transfers_.read_rows(*mine, row, rows, bytes);
 }
 
-Result<std::unique_ptr<gpu::Fence>> OpenClDevice::submit(gpu::CommandList& list, bool profiled) {
+Result<gpu::Fence*> OpenClDevice::submit(gpu::CommandList& list, bool profiled) {
   TESSERA_ASSIGN(auto* mine, own<OpenClCommandList>(list, *driver_, "command list"));
   return profiled ? mine->submit_profiled() : mine->submit();
 }

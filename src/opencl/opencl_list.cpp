@@ -141,7 +141,7 @@ Status OpenClCommandList::enqueue(const Recorded& dispatch, cl_command_queue que
   return {};
 }
 
-Result<std::unique_ptr<gpu::Fence>> OpenClCommandList::submit() {
+Result<gpu::Fence*> OpenClCommandList::submit() {
   TESSERA_TRY(submittable());
   ++driver_.counters.submissions;
   const uint64_t stamp = driver_.last_kernels = driver_.stamp();
@@ -149,10 +149,11 @@ Result<std::unique_ptr<gpu::Fence>> OpenClCommandList::submit() {
   for (const Recorded& dispatch : dispatches_)
     TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
   TESSERA_TRY(driver_.check(driver_.cl.Flush(driver_.queue.get()), "clFlush"));
-  return std::make_unique<OpenClFence>(driver_, stamp, std::move(last));
+  fence_.submitted(stamp, std::move(last));
+  return &fence_;
 }
 
-Result<std::unique_ptr<gpu::Fence>> OpenClCommandList::submit_profiled() {
+Result<gpu::Fence*> OpenClCommandList::submit_profiled() {
   TESSERA_TRY(submittable());
   TESSERA_TRY(driver_.drain());
   cl_int code = CL_SUCCESS;
@@ -170,7 +171,8 @@ Result<std::unique_ptr<gpu::Fence>> OpenClCommandList::submit_profiled() {
   for (size_t i = 0; i < events.size(); ++i) {
     TESSERA_ASSIGN(microseconds[i], elapsed(driver_, events[i].get()));
   }
-  return std::make_unique<OpenClFence>(driver_, stamp, std::move(microseconds));
+  fence_.finished(stamp, std::move(microseconds));
+  return &fence_;
 }
 
 }  // namespace tessera::opencl

@@ -41,10 +41,14 @@ TEST_P(Conform, EqualsHuggingFace) {
     double nll = 0.0;
     for (size_t t = 0; t < ids.size(); ++t) {
       const auto row = std::span(rows).subspan(t * vocab, vocab);
-      if (greatest(row) != prompt["argmax"][t]) EXPECT_LE(prompt["argmax_margin"][t].get<double>(), 2 * allowed) << "position " << t;
+      if (greatest(row) != prompt["argmax"][t]) {
+        EXPECT_LE(prompt["argmax_margin"][t].get<double>(), 2 * allowed) << "position " << t;
+      }
       if (t + 1 < ids.size()) nll += negative_log_likelihood(row, ids[t + 1]) / static_cast<double>(ids.size() - 1);
     }
-    if (ids.size() > 1) EXPECT_NEAR(nll, prompt["mean_nll"].get<double>(), tolerance(c));
+    if (ids.size() > 1) {
+      EXPECT_NEAR(nll, prompt["mean_nll"].get<double>(), tolerance(c));
+    }
     const std::vector<int32_t> expected = prompt["greedy"];
     const std::vector<int32_t> made = greedy(*model, ids, expected.size());
     for (size_t t = 0; t < expected.size(); ++t) {
@@ -70,8 +74,8 @@ std::vector<Case> cases() {
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Conform, testing::ValuesIn(cases()), [](const auto& info) {
-  std::string name = info.param.name + "_" + info.param.storages.name + (info.param.precision == Precision::kFloat ? "_float" : "_default");
+INSTANTIATE_TEST_SUITE_P(Models, Conform, testing::ValuesIn(cases()), [](const auto& test) {
+  std::string name = test.param.name + "_" + test.param.storages.name + (test.param.precision == Precision::kFloat ? "_float" : "_default");
   for (char& ch : name)
     if (ch == '-' || ch == '.') ch = '_';
   return name;

@@ -39,7 +39,9 @@ TEST_P(Golden, EqualsHuggingFace) {
   const nlohmann::json golden = read_json(base + ".json");
   const std::vector<int32_t> ids = golden["ids"];
   const double allowed = kTolerance * golden["last_logits_std"].get<double>();
-  if (golden["messages"].is_null()) EXPECT_EQ(model->tokenizer()->encode(golden["text"].get<std::string>(), true), ids);
+  if (golden["messages"].is_null()) {
+    EXPECT_EQ(model->tokenizer()->encode(golden["text"].get<std::string>(), true), ids);
+  }
 
   const std::vector<float> rows = all_logits(*model, ids);
   const size_t vocab = static_cast<size_t>(model->config().vocab_size);
@@ -50,7 +52,9 @@ TEST_P(Golden, EqualsHuggingFace) {
     const int32_t best = golden["argmax_per_position"][t];
     // Equal up to near-ties: our own row holds the golden's choice within the tolerance of its best.
     EXPECT_LE(static_cast<double>(row[static_cast<size_t>(greatest(row))]) - static_cast<double>(row[static_cast<size_t>(best)]), allowed) << "position " << t;
-    if (t + 1 < ids.size()) EXPECT_NEAR(negative_log_likelihood(row, ids[t + 1]), golden["nll"][t].get<double>(), 2 * allowed) << "position " << t;
+    if (t + 1 < ids.size()) {
+      EXPECT_NEAR(negative_log_likelihood(row, ids[t + 1]), golden["nll"][t].get<double>(), 2 * allowed) << "position " << t;
+    }
   }
 }
 
@@ -79,7 +83,7 @@ std::vector<Case> cases() {
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(SmolLM2, Golden, testing::ValuesIn(cases()), [](const auto& info) { return std::string(info.param.storages.name) + "_" + info.param.text; });
+INSTANTIATE_TEST_SUITE_P(SmolLM2, Golden, testing::ValuesIn(cases()), [](const auto& test) { return std::string(test.param.storages.name) + "_" + test.param.text; });
 
 }  // namespace
 }  // namespace tessera::test

@@ -22,10 +22,11 @@ struct Variable {
 };
 
 const std::vector<Variable>& variables() {
-  static const std::vector<Variable> kVariables = {
-      {"f", "float", "1.0f"},     {"f2", "float2", "float2(f)"}, {"f4", "float4", "float4(f)"}, {"fw", "floatw", "floatw(f)"}, {"c", "calc", "calc(f)"},
-      {"c2", "calc2", "calc2(c)"}, {"c4", "calc4", "calc4(c)"},   {"i", "int", "lane"},          {"i2", "int2", "int2(i)"},     {"i4", "int4", "int4(i)"},
-      {"u", "uint", "uint(i)"},   {"u2", "uint2", "uint2(u)"},   {"u4", "uint4", "uint4(u)"},   {"b", "bool", "i == 0"},       {"bw", "bytesw", "bytes_of(u4, 0)"}};
+  static const std::vector<Variable> kVariables = {{"f", "float", "1.0f"},        {"f2", "float2", "float2(f)"}, {"f4", "float4", "float4(f)"},
+                                                   {"fw", "floatw", "floatw(f)"}, {"c", "calc", "calc(f)"},      {"c2", "calc2", "calc2(c)"},
+                                                   {"c4", "calc4", "calc4(c)"},   {"i", "int", "lane"},          {"i2", "int2", "int2(i)"},
+                                                   {"i4", "int4", "int4(i)"},     {"u", "uint", "uint(i)"},      {"u2", "uint2", "uint2(u)"},
+                                                   {"u4", "uint4", "uint4(u)"},   {"b", "bool", "i == 0"},       {"bw", "bytesw", "bytes_of(u4, 0)"}};
   return kVariables;
 }
 
@@ -44,13 +45,18 @@ struct Setting {
 
 // Each value of each choice is met; not each combination.
 const std::vector<Setting>& settings() {
-  static const std::vector<Setting> kSettings = {{Target::kOpenCL, {4, false, true, DotForm::kPlain}},          {Target::kOpenCL, {8, true, true, DotForm::kSignedSigned}},
-                                                 {Target::kOpenCL, {16, false, false, DotForm::kSignedUnsigned}}, {Target::kGlsl, {4, false, true, DotForm::kPlain}},
-                                                 {Target::kGlsl, {4, true, false, DotForm::kSignedSigned}},       {Target::kGlsl, {4, false, false, DotForm::kSignedUnsigned}}};
+  static const std::vector<Setting> kSettings = {{Target::kOpenCL, {4, false, true, DotForm::kPlain}},
+                                                 {Target::kOpenCL, {8, true, true, DotForm::kSignedSigned}},
+                                                 {Target::kOpenCL, {16, false, false, DotForm::kSignedUnsigned}},
+                                                 {Target::kGlsl, {4, false, true, DotForm::kPlain}},
+                                                 {Target::kGlsl, {4, true, false, DotForm::kSignedSigned}},
+                                                 {Target::kGlsl, {4, false, false, DotForm::kSignedUnsigned}}};
   return kSettings;
 }
 
-Status compile(const LoweredKernel& kernel, Target target) { return target == Target::kOpenCL ? test::compile_opencl(kernel) : test::compile_glsl(kernel); }
+Status compile(const LoweredKernel& kernel, Target target) {
+  return target == Target::kOpenCL ? test::compile_opencl(kernel) : test::compile_glsl(kernel);
+}
 
 void expect_compiles(const KernelTexts& library, const KernelVariant& variant, Target target, const std::string& what) {
   const Result<LoweredKernel> kernel = lower(library, variant, target, {"position", "tokens"});
@@ -136,10 +142,22 @@ TEST(CodegenCompile, EveryOperatorForEveryPairItTakes) {
 }
 
 TEST(CodegenCompile, EveryConversionConstructorAndUnaryOperator) {
-  std::vector<std::string> statements = {"{ const float4 r = float4(f, 1.0f, f, f); }", "{ const int2 r = int2(i, 2); }", "{ const uint4 r = uint4(u, i, 1u, 2); }",
-                                         "{ const calc4 r = calc4(c, c, calc(2.0f), c); }", "{ const int r = i > 0 ? i : 1; }", "{ const float4 r = b ? f4 : -f4; }",
-                                         "{ const float2 r = f4.xy + f4.zw; }", "{ const float4 r = f4.wzyx; }", "f4.x = 1.0f;", "u4.w += 1u;", "i++;", "u--;",
-                                         "{ const int r = - -i; }", "{ const bool r = !b && !(i < 2); }", "{ const uint r = ~u; }", "{ const int4 r = ~i4; }"};
+  std::vector<std::string> statements = {"{ const float4 r = float4(f, 1.0f, f, f); }",
+                                         "{ const int2 r = int2(i, 2); }",
+                                         "{ const uint4 r = uint4(u, i, 1u, 2); }",
+                                         "{ const calc4 r = calc4(c, c, calc(2.0f), c); }",
+                                         "{ const int r = i > 0 ? i : 1; }",
+                                         "{ const float4 r = b ? f4 : -f4; }",
+                                         "{ const float2 r = f4.xy + f4.zw; }",
+                                         "{ const float4 r = f4.wzyx; }",
+                                         "f4.x = 1.0f;",
+                                         "u4.w += 1u;",
+                                         "i++;",
+                                         "u--;",
+                                         "{ const int r = - -i; }",
+                                         "{ const bool r = !b && !(i < 2); }",
+                                         "{ const uint r = ~u; }",
+                                         "{ const int4 r = ~i4; }"};
   for (const Variable& to : variables())
     for (const Variable& from : variables())
       for (const std::string& form : {to.type + "(" + from.name + ")", "to_" + to.type + "(" + from.name + ")"}) {
@@ -208,7 +226,9 @@ fn T twice(T v) { return v + v; })";
   for (const Setting& setting : settings())
     for (int extra : {0, 1}) {
       KernelVariant variant{"k", {{"N", 8}, {"EXTRA", extra}}, {}, setting.words};
-      variant.tensors = {{"x", test::buffer_of(DType::kF16, 4, {4, 8})}, {"y", test::buffer_of(DType::kF32, 4, {4, 8})}, {"z", test::buffer_of(DType::kF16, 1, {4})}};
+      variant.tensors = {{"x", test::buffer_of(DType::kF16, 4, {4, 8})},
+                         {"y", test::buffer_of(DType::kF32, 4, {4, 8})},
+                         {"z", test::buffer_of(DType::kF16, 1, {4})}};
       if (extra == 1) variant.tensors["extra"] = test::buffer_of(DType::kF32, 4, {8});
       expect_compiles(library, variant, setting.target, "statements");
     }
@@ -228,7 +248,10 @@ TEST(CodegenCompile, EveryTexelInEveryStorageAndElement) {
           const codegen::TensorDecl decl{"x", texel, false, {"a", "b", "c"}, {}, 1};
           const auto access = codegen::TensorAccess::bind(decl, layout, {setting.target, setting.words});
           const bool floats = texel.starts_with("float");
-          const bool natural = element == (floats ? DType::kF32 : texel.starts_with("int") ? DType::kI32 : DType::kU32) || (floats && element == DType::kF16);
+          const bool natural = element == (floats                     ? DType::kF32
+                                           : texel.starts_with("int") ? DType::kI32
+                                                                      : DType::kU32) ||
+                               (floats && element == DType::kF16);
           const bool bytes = texel == "float4" && element == DType::kI8 && storage == Storage::kBuffer;
           const bool placed = storage == Storage::kBuffer || own == 4 || own == codegen::kWide;
           ASSERT_EQ(access.has_value(), (natural && placed) || bytes) << texel << " " << name_of(storage) << " " << name_of(element);
@@ -247,9 +270,13 @@ TEST(CodegenCompile, EveryTexelInEveryStorageAndElement) {
 
 // What the compilers say about generated text names the kernel file and its line, past a static if that left lines out.
 TEST(CodegenCompile, CompilerErrorsNameTheLineOfTheKernelFile) {
-  const std::string text = "tensor in float4 x [i];\ntensor out float4 y [i];\nkernel k(1, 1, 1) {\n  static if (W == 0) {\n    int gone;\n  }\n\n  y.write(x.read(0), 0);\n}\n";
+  const std::string text =
+      "tensor in float4 x [i];\ntensor out float4 y [i];\nkernel k(1, 1, 1) {\n  static if (W == 0) {\n    int gone;\n  }\n\n  y.write(x.read(0), "
+      "0);\n}\n";
   for (Target target : {Target::kOpenCL, Target::kGlsl}) {
-    Result<LoweredKernel> kernel = lower(KernelTexts{{"k", text}}, {"k", {}, {{"x", test::buffer_of(DType::kF32, 4, {8})}, {"y", test::buffer_of(DType::kF32, 4, {8})}}, {}}, target, {});
+    Result<LoweredKernel> kernel =
+        lower(KernelTexts{{"k", text}}, {"k", {}, {{"x", test::buffer_of(DType::kF32, 4, {8})}, {"y", test::buffer_of(DType::kF32, 4, {8})}}, {}},
+              target, {});
     ASSERT_TRUE(kernel.has_value()) << kernel.error().message();
     kernel->text.replace(kernel->text.find("x[0]"), 4, "nonsense");
     const Status status = compile(*kernel, target);

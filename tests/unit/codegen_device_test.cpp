@@ -31,7 +31,8 @@ class CodegenDevice : public OpenClDeviceTest {
   void dispatch(Kernel& kernel, std::vector<Binding> bindings, std::array<int64_t, 3> workgroups) {
     auto list = device->create_list();
     ASSERT_TRUE(list);
-    const Status recorded = (*list)->dispatch({.kernel = &kernel, .bindings = std::move(bindings), .args = {}, .workgroups = workgroups, .label = "test"});
+    const Status recorded =
+        (*list)->dispatch({.kernel = &kernel, .bindings = std::move(bindings), .args = {}, .workgroups = workgroups, .label = "test"});
     ASSERT_TRUE(recorded) << recorded.error().message();
     ASSERT_TRUE((*list)->finish());
     run(**list);
@@ -89,10 +90,14 @@ std::vector<WordCase> word_cases(int width) {
 TEST_F(CodegenDevice, WordsComputeWhatThePageSays) {
   for (int width : {4, 8, 16}) {
     const std::vector<WordCase> cases = word_cases(width);
-    std::string text = "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst float4 v = values.read(0);\n";
+    std::string text =
+        "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst "
+        "float4 v = values.read(0);\n";
     for (size_t i = 0; i < cases.size(); ++i) text += cat("y.write(", cases[i].expression, ", ", i, ");\n");
     KernelVariant variant{"k", {}, {}, {width}};
-    variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})}, {"values", test::buffer_of(DType::kF32, 4, {1})}, {"y", test::buffer_of(DType::kF32, 1, {64})}};
+    variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})},
+                       {"values", test::buffer_of(DType::kF32, 4, {1})},
+                       {"y", test::buffer_of(DType::kF32, 1, {64})}};
     const auto program = lowered(text + "}", variant);
     const auto words = filled(kQ);
     const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});
@@ -181,7 +186,8 @@ class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<
       bindings.push_back(from[i].binding());
       bindings.push_back(to[i].binding());
     }
-    const auto program = lowered(cat(header, "kernel k(1, 1, 1) {\nconst int a = group_id(0); const int b = group_id(1); const int c = group_id(2);\n", body, "}"), variant);
+    const auto program = lowered(
+        cat(header, "kernel k(1, 1, 1) {\nconst int a = group_id(0); const int b = group_id(1); const int c = group_id(2);\n", body, "}"), variant);
     dispatch(*program, std::move(bindings), {kGrid[0], kGrid[1], kGrid[2]});
   }
 };

@@ -55,13 +55,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"f = lane;", "k.kernel:8: 'f' is float, the value int; nothing converts by itself: write float(…)"},
         Case{"f += lane;", "k.kernel:8: '+=' does not take float and int; nothing converts by itself"},
         Case{"f = f * 2;", "k.kernel:8: '*' does not take float and int; nothing converts by itself"},
-        Case{"v = f;", "k.kernel:8: 'v' is float4, the value float"},
-        Case{"floatw w = v;", "k.kernel:8: 'w' is floatw, the value float4"},
+        Case{"v = f;", "k.kernel:8: 'v' is float4, the value float"}, Case{"floatw w = v;", "k.kernel:8: 'w' is floatw, the value float4"},
         Case{"calc c = f;", "k.kernel:8: 'c' is calc, the value float; nothing converts by itself: write calc(…)"},
         Case{"float a = 1.0;", "k.kernel:8: '1.0' would be a double in OpenCL C: write 1.0f"},
         Case{"uint a = 4000000000;", "k.kernel:8: '4000000000' does not fit an int: write 4000000000u"},
-        Case{"int a = 012;", "k.kernel:8: '012' is not a number of 32 bits"},
-        Case{"int a = 0x1g;", "k.kernel:8: '0x1g' is not a number of 32 bits"},
+        Case{"int a = 012;", "k.kernel:8: '012' is not a number of 32 bits"}, Case{"int a = 0x1g;", "k.kernel:8: '0x1g' is not a number of 32 bits"},
         Case{"if (lane) f = 2.0f;", "k.kernel:8: the condition of 'if' is a comparison, not int"},
         Case{"if (lane && f > 0.0f) f = 2.0f;", "k.kernel:8: '&&' does not take int and bool"},
         Case{"while (lane) f = 2.0f;", "k.kernel:8: the condition of 'while' is a comparison, not int"},
@@ -74,47 +72,41 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"v = to_float4(f);", "k.kernel:8: to_float4(…) does not take float: it converts a vector of as many lanes"},
         Case{"f = v[0];", "k.kernel:8: only arrays are indexed; the components of a vector are .x .y .z .w"},
         Case{"f = floatw(1.0f).x;", "k.kernel:8: floatw has no component '.x'; lane(v, i) gives one"},
-        Case{"f = v.xy.z;", "k.kernel:8: float2 has no component '.z'"},
-        Case{"f = f.x;", "k.kernel:8: float has no component '.x'"},
-        Case{"f = max(f, 1);", "k.kernel:8: 'max' does not take float, int"},
-        Case{"f = dot(v, f);", "k.kernel:8: 'dot' does not take float4, float"},
+        Case{"f = v.xy.z;", "k.kernel:8: float2 has no component '.z'"}, Case{"f = f.x;", "k.kernel:8: float has no component '.x'"},
+        Case{"f = max(f, 1);", "k.kernel:8: 'max' does not take float, int"}, Case{"f = dot(v, f);", "k.kernel:8: 'dot' does not take float4, float"},
         Case{"const int g = group_id(lane);", "k.kernel:8: 'group_id' does not take int"},
         Case{"const int g = group_id(3);", "k.kernel:8: 'group_id' does not take int"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Tensors, StatementError,
-    testing::Values(
-        Case{"v = x.read(0);", "k.kernel:8: 'x' has 2 axes [row, slice], 1 coordinates were given"},
-        Case{"y.write(v, 0, 1, 2);", "k.kernel:8: 'y' has 2 axes [row, slice], 3 coordinates were given"},
-        Case{"v = x.read(f, 0);", "k.kernel:8: coordinate 1 of 'x' is int, the value float; nothing converts by itself: write int(…)"},
-        Case{"v = x.load(0, 1);", "k.kernel:8: a tensor has no '.load': it has .read(…), .read<TYPE>(…) and .write(value, …)"},
-        Case{"v = x.read<int>(0, 1);", "k.kernel:8: 'x' has texels of float4; it cannot be read as 'int'"},
-        Case{"v = y.read(0, 1);", "k.kernel:8: 'y' is 'out': it is written, not read"},
-        Case{"x.write(v, 0, 1);", "k.kernel:8: 'x' is 'in': it is read, not written"},
-        Case{"y.write(f, 0, 1);", "k.kernel:8: what 'y' holds is float4, the value float"},
-        Case{"v = v + y.write(v, 0, 1);", "k.kernel:8: 'y.write' is a statement of its own"},
-        Case{"v = x;", "k.kernel:8: 'x' is a tensor: read it with .read(…)"},
-        Case{"v *= gamma.read(lane);", "k.kernel:8: 'gamma' is not there in this variant (the condition on line 2 is false): use it inside a static if only"}));
+    testing::Values(Case{"v = x.read(0);", "k.kernel:8: 'x' has 2 axes [row, slice], 1 coordinates were given"},
+                    Case{"y.write(v, 0, 1, 2);", "k.kernel:8: 'y' has 2 axes [row, slice], 3 coordinates were given"},
+                    Case{"v = x.read(f, 0);", "k.kernel:8: coordinate 1 of 'x' is int, the value float; nothing converts by itself: write int(…)"},
+                    Case{"v = x.load(0, 1);", "k.kernel:8: a tensor has no '.load': it has .read(…), .read<TYPE>(…) and .write(value, …)"},
+                    Case{"v = x.read<int>(0, 1);", "k.kernel:8: 'x' has texels of float4; it cannot be read as 'int'"},
+                    Case{"v = y.read(0, 1);", "k.kernel:8: 'y' is 'out': it is written, not read"},
+                    Case{"x.write(v, 0, 1);", "k.kernel:8: 'x' is 'in': it is read, not written"},
+                    Case{"y.write(f, 0, 1);", "k.kernel:8: what 'y' holds is float4, the value float"},
+                    Case{"v = v + y.write(v, 0, 1);", "k.kernel:8: 'y.write' is a statement of its own"},
+                    Case{"v = x;", "k.kernel:8: 'x' is a tensor: read it with .read(…)"},
+                    Case{"v *= gamma.read(lane);",
+                         "k.kernel:8: 'gamma' is not there in this variant (the condition on line 2 is false): use it inside a static if only"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Names, StatementError,
     testing::Values(
-        Case{"f = g;", "k.kernel:8: 'g' is not declared"},
-        Case{"f = sine(f);", "k.kernel:8: 'sine' is not a function or a word of the dialect"},
-        Case{"double d = f;", "k.kernel:8: 'double' is not a type"},
-        Case{"int x = 1;", "k.kernel:8: 'x' is already a tensor of the kernel"},
+        Case{"f = g;", "k.kernel:8: 'g' is not declared"}, Case{"f = sine(f);", "k.kernel:8: 'sine' is not a function or a word of the dialect"},
+        Case{"double d = f;", "k.kernel:8: 'double' is not a type"}, Case{"int x = 1;", "k.kernel:8: 'x' is already a tensor of the kernel"},
         Case{"int N = 1;", "k.kernel:8: 'N' is already a const of the kernel"},
         Case{"int a = 1;\nfloat a = 1.0f;", "k.kernel:9: 'a' is already declared on line 8"},
         Case{"int twice = 1;", "k.kernel:8: 'twice' is a function; choose another name"},
         Case{"int sample = 1;", "k.kernel:8: 'sample' is a word of the dialect or of a target language; choose another name"},
         Case{"int max = 1;", "k.kernel:8: 'max' is a word of the dialect or of a target language; choose another name"},
+        Case{"int vec3 = 1;", "k.kernel:8: 'vec3' is a word of the dialect or of a target language; choose another name"},
         Case{"int a__b = 1;", "k.kernel:8: 'a__b': names with '__' or a '_' at the end are kept for generated text"},
-        Case{"{ int a = 1; }\na = 2;", "k.kernel:9: 'a' is not declared"},
-        Case{"N = 5;", "k.kernel:8: 'N' cannot be assigned to"},
-        Case{"eps = 5.0f;", "k.kernel:8: 'eps' cannot be assigned to"},
-        Case{"const int a = 1;\na++;", "k.kernel:9: 'a' cannot be assigned to"},
-        Case{"v.xy = v.zw;", "k.kernel:8: 'v.xy' cannot be assigned to"},
-        Case{"two = two;", "k.kernel:8: 'two' cannot be assigned to"}));
+        Case{"{ int a = 1; }\na = 2;", "k.kernel:9: 'a' is not declared"}, Case{"N = 5;", "k.kernel:8: 'N' cannot be assigned to"},
+        Case{"eps = 5.0f;", "k.kernel:8: 'eps' cannot be assigned to"}, Case{"const int a = 1;\na++;", "k.kernel:9: 'a' cannot be assigned to"},
+        Case{"v.xy = v.zw;", "k.kernel:8: 'v.xy' cannot be assigned to"}, Case{"two = two;", "k.kernel:8: 'two' cannot be assigned to"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Shape, StatementError,
@@ -124,22 +116,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"f = ;", "k.kernel:8: unexpected ';' in an expression"},
         Case{"f;", "k.kernel:8: a statement is an assignment, x++, x--, or a call that does something"},
         Case{"fmax(f, f);", "k.kernel:8: a statement is an assignment, x++, x--, or a call that does something"},
-        Case{"{ f = 2.0f;", "k.kernel:7: this '{' is not closed"},
-        Case{"f = 2.0f; }", "k.kernel:9: nothing may follow the kernel"},
-        Case{"f = 1.0f @ 2.0f;", "k.kernel:8: the character '@' has no meaning here"},
-        Case{"/* open", "k.kernel:8: the comment is not closed"},
-        Case{"else f = 2.0f;", "k.kernel:8: 'else' is not a type"},
-        Case{"static f = 2.0f;", "k.kernel:8: expected 'if' after static, found 'f'"},
-        Case{"static if (lane == 0) { }", "k.kernel:8: the condition of 'static if' must be known while lowering: numbers, consts and W, nothing else"},
+        Case{"{ f = 2.0f;", "k.kernel:7: this '{' is not closed"}, Case{"f = 2.0f; }", "k.kernel:9: nothing may follow the kernel"},
+        Case{"f = 1.0f @ 2.0f;", "k.kernel:8: the character '@' has no meaning here"}, Case{"/* open", "k.kernel:8: the comment is not closed"},
+        Case{"else f = 2.0f;", "k.kernel:8: 'else' is not a type"}, Case{"static f = 2.0f;", "k.kernel:8: expected 'if' after static, found 'f'"},
+        Case{"static if (lane == 0) { }",
+             "k.kernel:8: the condition of 'static if' must be known while lowering: numbers, consts and W, nothing else"},
         Case{"static if (N) { }", "k.kernel:8: the condition of 'static if' is a comparison, not int"},
         Case{"if (lane == 0) static if (N == 4) { f = 2.0f; }", "k.kernel:8: a static if governed by another statement needs braces around it"},
         Case{"float a[lane];", "k.kernel:8: the size of an array must be known while lowering"},
         Case{"float a[N - 4];", "k.kernel:8: an array of 0 elements"},
         Case{"float a[N / 0];", "k.kernel:8: the size of an array must be known while lowering"},
-        Case{"f = two[2];", "k.kernel:8: index 2 is outside the array of 2"},
-        Case{"f = two[f];", "k.kernel:8: an index is int, not float"},
-        Case{"const float a;", "k.kernel:8: const 'a' needs a value"},
-        Case{"return 1;", "k.kernel:8: expected ';' after the statement, found '1'"},
+        Case{"f = two[2];", "k.kernel:8: index 2 is outside the array of 2"}, Case{"f = two[f];", "k.kernel:8: an index is int, not float"},
+        Case{"const float a;", "k.kernel:8: const 'a' needs a value"}, Case{"return 1;", "k.kernel:8: expected ';' after the statement, found '1'"},
         Case{"f = twice(f);", "k.kernel:8: 'twice' takes 2 arguments, 1 were given"},
         Case{"float three[3];\nf = twice(f, three);", "k.kernel:9: 'twice': w has 2 elements, the value 3"},
         Case{"f = twice(1, two);", "k.kernel:8: 'twice': v is float, the value int"},
@@ -165,34 +153,48 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"tensor out float y [i]; const int N;\nconst int M;\nkernel k(1, 1, 1) { }", "k.kernel:2: the variant gives no value for const 'M'"},
         Case{"tensor out float y [i];\nkernel k(1, 1, 1) { }", "k.kernel: the variant gives a value for 'N', which is not a const of this kernel"},
         Case{"tensor out float z [i]; const int N;\nkernel k(1, 1, 1) { }", "k.kernel:1: the variant gives no layout for tensor 'z'"},
-        Case{"const int N;\ntensor out float y [i] if N == 5;\nkernel k(1, 1, 1) { }", "k.kernel:2: the variant gives a layout for tensor 'y', whose condition is false"},
+        Case{"const int N;\ntensor out float y [i] if N == 5;\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: the variant gives a layout for tensor 'y', whose condition is false"},
         Case{"const int N;\ntensor out float y [i] if M == 5;\nkernel k(1, 1, 1) { }", "k.kernel:2: 'M' is not declared"},
         Case{"const int N;\ntensor out float y [i] if;\nkernel k(1, 1, 1) { }", "k.kernel:2: 'if' takes a condition over constants"},
         Case{"const int N;\nkernel k(1, 1, 1) { }", "k.kernel: the variant gives a layout for 'y', which is not a tensor of this kernel"},
-        Case{"const int N;\ntensor out float y [row, slice];\nkernel k(1, 1, 1) { }", "k.kernel:2: tensor 'y': has 2 axes, the layout of this variant 1"},
-        Case{"const int N;\ntensor out float4 y [i];\nkernel k(1, 1, 1) { }", "k.kernel:2: tensor 'y': a texel of float4 has 4 lanes, the layout of this variant 1"},
-        Case{"const int N;\ntensor out int y [i];\nkernel k(1, 1, 1) { }", "k.kernel:2: tensor 'y': a texel of int cannot have elements of f32 in storage buffer"},
-        Case{"const int N;\ntensor out double y [i];\nkernel k(1, 1, 1) { }", "k.kernel:2: a tensor's texel is float, int or uint, alone or as a vector, not 'double'"},
+        Case{"const int N;\ntensor out float y [row, slice];\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: tensor 'y': has 2 axes, the layout of this variant 1"},
+        Case{"const int N;\ntensor out float4 y [i];\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: tensor 'y': a texel of float4 has 4 lanes, the layout of this variant 1"},
+        Case{"const int N;\ntensor out int y [i];\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: tensor 'y': a texel of int cannot have elements of f32 in storage buffer"},
+        Case{"const int N;\ntensor out double y [i];\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: a tensor's texel is float, int or uint, alone or as a vector, not 'double'"},
         Case{"const int N; const int W; tensor out float y [i];\nkernel k(1, 1, 1) { }", "k.kernel:1: the variant gives no value for const 'W'"},
         Case{"const int n; tensor out float y [i];\nkernel k(1, 1, 1) { }", "k.kernel:1: const 'n': consts are named in capitals"},
-        Case{"const int N; tensor out float y [i];\nparam int steps;\nkernel k(1, 1, 1) { }", "k.kernel:2: 'steps' is not a word of the run-time parameter buffer"},
+        Case{"const int N; tensor out float y [i];\nparam int steps;\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: 'steps' is not a word of the run-time parameter buffer"},
         Case{"const int N; tensor out float y [i];\narg int y;\nkernel k(1, 1, 1) { }", "k.kernel:2: 'y' is already declared on line 1"},
-        Case{"const int N; tensor out float y [i];\nshared float m[N - 4];\nkernel k(1, 1, 1) { }", "k.kernel:2: shared array 'm' would have 0 elements"},
+        Case{"const int N; tensor out float y [i];\nshared float m[N - 4];\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: shared array 'm' would have 0 elements"},
         Case{"const int N; tensor out float y [i];\nshared bool m[4];\nkernel k(1, 1, 1) { }", "k.kernel:2: a shared array cannot be of 'bool'"},
         Case{"const int N; tensor out float y [i];\nkernel k(N - 4, 1, 1) { }", "k.kernel:2: a workgroup size cannot be 0"},
         Case{"const int N; tensor out float y [i];\nkernel k(N, 1) { }", "k.kernel:2: the workgroup takes three sizes: kernel NAME(X, Y, Z)"},
         Case{"const int N; tensor out float y [i];\nkernel j(N, 1, 1) { }", "k.kernel:2: the kernel is called 'j', its file 'k.kernel'"},
         Case{"const int N; tensor out float y [i];\nkernel k(N, 1, 1) { }\narg int n;", "k.kernel:3: nothing may follow the kernel"},
         Case{"use lib/none;", "k.kernel:1: there is no kernel file 'lib/none'"},
-        Case{"use lib/broken; const int N; tensor out float y [i];\nkernel k(1, 1, 1) { y.write(odd(1.0f), 0); }", "lib/broken.kernel:2: 'w' is not declared"},
-        Case{"fn float odd(float v) { return v; }\nfn float odd(float v) { return v; }", "k.kernel:2: function 'odd' is already defined in k.kernel:1"},
+        Case{"use lib/broken; const int N; tensor out float y [i];\nkernel k(1, 1, 1) { y.write(odd(1.0f), 0); }",
+             "lib/broken.kernel:2: 'w' is not declared"},
+        Case{"fn float odd(float v) { return v; }\nfn float odd(float v) { return v; }",
+             "k.kernel:2: function 'odd' is already defined in k.kernel:1"},
         Case{"fn float f(float m[4]) { return m[0]; }", "k.kernel:1: an array parameter is const: a function may read it, not write it"},
-        Case{"const int N; tensor out float y [i]; tensor in float x [i] if N == 5;\nfn float f(float v) {\n  return y.read(0);\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), 0); }",
+        Case{"const int N; tensor out float y [i]; tensor in float x [i] if N == 5;\nfn float f(float v) {\n  return y.read(0);\n}\nkernel k(1, 1, "
+             "1) { y.write(f(1.0f), 0); }",
              "k.kernel:3: tensor 'y' is read and written in the kernel's body only"},
-        Case{"const int N; tensor out float y [i]; arg float e;\nfn float f(float v) {\n  return v * e;\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), 0); }",
+        Case{"const int N; tensor out float y [i]; arg float e;\nfn float f(float v) {\n  return v * e;\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), 0); "
+             "}",
              "k.kernel:3: a function does not see the arg 'e': pass it"},
         Case{"const int N; tensor out float y [i];\nfn float f(float v) {\n  return 1;\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), 0); }",
              "k.kernel:3: the result is float, the value int; nothing converts by itself: write float(…)"},
+        Case{"const int N; tensor out float y [i];\nfn float f(const float v) {\n  v = 2.0f;\n  return v;\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), "
+             "0); }",
+             "k.kernel:3: 'v' cannot be assigned to"},
         Case{"const int N; tensor out float y [i];\nfn float f(float v) {\n  return f(v);\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), 0); }",
              "k.kernel:3: 'f' calls itself: the targets have no recursion"}));
 
@@ -220,7 +222,8 @@ TEST(CodegenErrors, DeepNestingIsAnErrorAndNotACrash) {
   const int depth = 100000;
   std::string signs = "f = ";
   for (int i = 0; i < depth; ++i) signs += "- ";
-  for (const std::string& statement : {"f = " + std::string(depth, '(') + "1.0f" + std::string(depth, ')') + ";", signs + "f;", std::string(depth, '{') + std::string(depth, '}')}) {
+  for (const std::string& statement :
+       {"f = " + std::string(depth, '(') + "1.0f" + std::string(depth, ')') + ";", signs + "f;", std::string(depth, '{') + std::string(depth, '}')}) {
     const std::string message = error_of(kHead + statement + "}");
     EXPECT_NE(message.find("nested too deeply"), std::string::npos) << message.substr(0, 200);
   }
@@ -228,9 +231,10 @@ TEST(CodegenErrors, DeepNestingIsAnErrorAndNotACrash) {
 
 // Whatever is left out or doubled, lowering answers: text or an error with a line.
 TEST(CodegenErrors, DamagedKernelsGetAnAnswer) {
-  const std::string whole = std::string(kHead) +
-                            "for (int i = 0; i < N; i++) { if (i % 2 == 1) f += two[i & 1]; else f -= twice(f, two); }\n"
-                            "static if (N == 4 && !NORM) { v.x = summed(f, part); } else { v.y = -1.0f; }\ny.write(v * float4(f, eps, 1.0f, f), tokens, lane);\n}\n";
+  const std::string whole =
+      std::string(kHead) +
+      "for (int i = 0; i < N; i++) { if (i % 2 == 1) f += two[i & 1]; else f -= twice(f, two); }\n"
+      "static if (N == 4 && !NORM) { v.x = summed(f, part); } else { v.y = -1.0f; }\ny.write(v * float4(f, eps, 1.0f, f), tokens, lane);\n}\n";
   ASSERT_EQ(error_of(whole), "");
   std::mt19937 random(7);
   for (int round = 0; round < 3000; ++round) {

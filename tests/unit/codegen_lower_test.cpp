@@ -15,12 +15,14 @@ using test::layout_of;
 constexpr const char* kHeader = "tensor in float4 x [row, slice]; tensor out float4 y [row, slice]; tensor in int ids [i];\n";
 
 KernelVariant plain_variant() {
-  return {"k", {}, {{"x", buffer_of(DType::kF32, 4, {4, 16})}, {"y", buffer_of(DType::kF32, 4, {4, 16})}, {"ids", buffer_of(DType::kI32, 1, {9})}}, {}};
+  return {
+      "k", {}, {{"x", buffer_of(DType::kF32, 4, {4, 16})}, {"y", buffer_of(DType::kF32, 4, {4, 16})}, {"ids", buffer_of(DType::kI32, 1, {9})}}, {}};
 }
 
 // The body of a kernel with these statements, one line each, as lowered for both targets.
 std::string body(const std::string& statements, Target target, const KernelVariant& variant = plain_variant(), const std::string& header = kHeader) {
-  const Result<LoweredKernel> kernel = lower(KernelTexts{{"k", header + "kernel k(8, 1, 1) {\n" + statements + "\n}\n"}}, variant, target, {"position", "tokens"});
+  const Result<LoweredKernel> kernel =
+      lower(KernelTexts{{"k", header + "kernel k(8, 1, 1) {\n" + statements + "\n}\n"}}, variant, target, {"position", "tokens"});
   return kernel ? test::body_of(*kernel) : kernel.error().message();
 }
 
@@ -47,7 +49,10 @@ kernel scaled(SLICES, 2, 1) {
   }
 }
 )";
-  KernelVariant variant{"scaled", {{"SLICES", 16}, {"BIAS", 0}}, {{"x", buffer_of(DType::kF16, 4, {4, 16})}, {"y", layout_of(Storage::kImage2D, DType::kF32, 4, {4, 16})}}, {}};
+  KernelVariant variant{"scaled",
+                        {{"SLICES", 16}, {"BIAS", 0}},
+                        {{"x", buffer_of(DType::kF16, 4, {4, 16})}, {"y", layout_of(Storage::kImage2D, DType::kF32, 4, {4, 16})}},
+                        {}};
   const KernelTexts library{{"scaled", text}};
   const Result<LoweredKernel> opencl = lower(library, variant, Target::kOpenCL, {"position", "tokens"});
   ASSERT_TRUE(opencl.has_value()) << opencl.error().message();
@@ -69,7 +74,8 @@ void scaled(__global const half* restrict x, __write_only image2d_t y, __global 
 )");
   EXPECT_EQ(opencl->entry, "scaled");
   EXPECT_EQ(opencl->workgroup, (std::array<int, 3>{16, 2, 1}));
-  EXPECT_EQ(opencl->slots, (std::vector<KernelSlot>{{"x", Storage::kBuffer, false}, {"y", Storage::kImage2D, true}, {"params", Storage::kBuffer, false}}));
+  EXPECT_EQ(opencl->slots,
+            (std::vector<KernelSlot>{{"x", Storage::kBuffer, false}, {"y", Storage::kImage2D, true}, {"params", Storage::kBuffer, false}}));
   EXPECT_EQ(opencl->args, (std::vector<KernelArg>{{"scale", ArgType::kFloat}, {"first", ArgType::kInt}}));
 
   variant.consts["BIAS"] = 1;
@@ -129,8 +135,10 @@ TEST(CodegenLower, AFoldedImage) {
 }
 
 TEST(CodegenLower, WideTexelsInImagesAreNeighbouringPixels) {
-  KernelVariant variant{"k", {}, {{"x", layout_of(Storage::kImage2D, DType::kF16, 8, {4, 3})}, {"y", layout_of(Storage::kImageBuffer, DType::kF32, 8, {4, 3})}}, {8}};
-  EXPECT_EQ(body("const int i = 2;\ny.write(x.read(1, i), 0, local_id(0));", Target::kOpenCL, variant, "tensor in floatw x [r, s]; tensor out floatw y [r, s];"),
+  KernelVariant variant{
+      "k", {}, {{"x", layout_of(Storage::kImage2D, DType::kF16, 8, {4, 3})}, {"y", layout_of(Storage::kImageBuffer, DType::kF32, 8, {4, 3})}}, {8}};
+  EXPECT_EQ(body("const int i = 2;\ny.write(x.read(1, i), 0, local_id(0));", Target::kOpenCL, variant,
+                 "tensor in floatw x [r, s]; tensor out floatw y [r, s];"),
             "  const int i = 2;\n"
             "  { const float8 texel_ = (float8)(read_imagef(x, nearest_, (int2)(4, 1)), read_imagef(x, nearest_, (int2)(5, 1))); "
             "write_imagef(y, (int)get_local_id(0) * 2, texel_.s0123); write_imagef(y, ((int)get_local_id(0) * 2) + 1, texel_.s4567); }\n");
@@ -166,32 +174,44 @@ TEST(CodegenLower, CalcIsHalfWhereTheDeviceRowSaysSo) {
 
 TEST(CodegenLower, StaticIfLeavesTheChosenBranchAndTheLineCount) {
   const std::string statements =
-      "static if (W == 8) {\n  const int a = 1;\n} else static if (W == 4 && !SUBGROUPS) {\n  const int a = 2;\n} else {\n  const int a = 3;\n}\ny.write(x.read(0, a), 0, a);";
+      "static if (W == 8) {\n  const int a = 1;\n} else static if (W == 4 && !SUBGROUPS) {\n  const int a = 2;\n} else {\n  const int a = "
+      "3;\n}\ny.write(x.read(0, a), 0, a);";
   EXPECT_EQ(body(statements, Target::kGlsl), "  const int a = 2;\n\n\n\n  y[2] = x[2];\n");
 }
 
 TEST(CodegenLower, LoopsAndTheirHints) {
-  const std::string statements = "int n = 0;\nunroll for (int i = 0; i < 4; i++) n += i;\nrolled for (int i = 4; i > 0; i -= 2) {\n  n++;\n}\nwhile (n > 0) n /= 2;";
+  const std::string statements =
+      "int n = 0;\nunroll for (int i = 0; i < 4; i++) n += i;\nrolled for (int i = 4; i > 0; i -= 2) {\n  n++;\n}\nwhile (n > 0) n /= 2;";
   EXPECT_EQ(body(statements, Target::kOpenCL),
-            "  int n = 0;\n  _Pragma(\"unroll\") for (int i = 0; i < 4; i++) n += i;\n  _Pragma(\"nounroll\") for (int i = 4; i > 0; i -= 2) {\n    n++;\n  }\n  while (n > 0) n /= 2;\n");
+            "  int n = 0;\n  _Pragma(\"unroll\") for (int i = 0; i < 4; i++) n += i;\n  _Pragma(\"nounroll\") for (int i = 4; i > 0; i -= 2) {\n    "
+            "n++;\n  }\n  while (n > 0) n /= 2;\n");
   EXPECT_EQ(body(statements, Target::kGlsl),
-            "  int n = 0;\n  [[unroll]] for (int i = 0; i < 4; i++) n += i;\n  [[dont_unroll]] for (int i = 4; i > 0; i -= 2) {\n    n++;\n  }\n  while (n > 0) n /= 2;\n");
+            "  int n = 0;\n  [[unroll]] for (int i = 0; i < 4; i++) n += i;\n  [[dont_unroll]] for (int i = 4; i > 0; i -= 2) {\n    n++;\n  }\n  "
+            "while (n > 0) n /= 2;\n");
 }
 
 TEST(CodegenLower, ABodyOnTheNextLineIsIndented) {
-  EXPECT_EQ(body("int n = 0;\nif (n < 1)\n  n = 2;\nelse\n  n = 3;\nn = 4;", Target::kGlsl), "  int n = 0;\n  if (n < 1)\n    n = 2;\n  else\n    n = 3;\n  n = 4;\n");
+  EXPECT_EQ(body("int n = 0;\nif (n < 1)\n  n = 2;\nelse\n  n = 3;\nn = 4;", Target::kGlsl),
+            "  int n = 0;\n  if (n < 1)\n    n = 2;\n  else\n    n = 3;\n  n = 4;\n");
 }
 
 TEST(CodegenLower, VectorsAreBuiltConvertedAndTakenApart) {
-  EXPECT_EQ(body("const float4 v = float4(1.0f, 2.0f, 3.0f, 4.0f);\nconst int4 i = to_int4(v * 2.0f);\nconst float s = v.x + float(i.w);\nconst float2 p = float4(s).xy;", Target::kOpenCL),
-            "  const float4 v = (float4)(1.0f, 2.0f, 3.0f, 4.0f);\n  const int4 i = convert_int4(v * 2.0f);\n  const float s = v.x + (float)(i.w);\n  const float2 p = ((float4)(s)).xy;\n");
-  EXPECT_EQ(body("const float4 v = float4(1.0f, 2.0f, 3.0f, 4.0f);\nconst int4 i = to_int4(v * 2.0f);\nconst float s = v.x + float(i.w);\nconst float2 p = float4(s).xy;", Target::kGlsl),
-            "  const vec4 v = vec4(1.0f, 2.0f, 3.0f, 4.0f);\n  const ivec4 i = ivec4(v * 2.0f);\n  const float s = v.x + float(i.w);\n  const vec2 p = vec4(s).xy;\n");
+  EXPECT_EQ(body("const float4 v = float4(1.0f, 2.0f, 3.0f, 4.0f);\nconst int4 i = to_int4(v * 2.0f);\nconst float s = v.x + float(i.w);\nconst "
+                 "float2 p = float4(s).xy;",
+                 Target::kOpenCL),
+            "  const float4 v = (float4)(1.0f, 2.0f, 3.0f, 4.0f);\n  const int4 i = convert_int4(v * 2.0f);\n  const float s = v.x + (float)(i.w);\n "
+            " const float2 p = ((float4)(s)).xy;\n");
+  EXPECT_EQ(body("const float4 v = float4(1.0f, 2.0f, 3.0f, 4.0f);\nconst int4 i = to_int4(v * 2.0f);\nconst float s = v.x + float(i.w);\nconst "
+                 "float2 p = float4(s).xy;",
+                 Target::kGlsl),
+            "  const vec4 v = vec4(1.0f, 2.0f, 3.0f, 4.0f);\n  const ivec4 i = ivec4(v * 2.0f);\n  const float s = v.x + float(i.w);\n  const vec2 p "
+            "= vec4(s).xy;\n");
 }
 
 // A member .x after a vector is not the tensor x.
 TEST(CodegenLower, AMemberIsNotATensorOfTheSameName) {
-  EXPECT_EQ(body("const float4 v = x.read(0, 0);\nconst float s = v.x * v.y;", Target::kGlsl), "  const vec4 v = x[0];\n  const float s = v.x * v.y;\n");
+  EXPECT_EQ(body("const float4 v = x.read(0, 0);\nconst float s = v.x * v.y;", Target::kGlsl),
+            "  const vec4 v = x[0];\n  const float s = v.x * v.y;\n");
 }
 
 TEST(CodegenLower, NamesOfWordsThatNoTargetHasAreFree) {
@@ -204,7 +224,9 @@ TEST(CodegenLower, ParenthesesKeepSignsApart) {
 
 TEST(CodegenLower, ConstsAreMacrosAndOnlyThoseInTheText) {
   const KernelVariant variant{"k", {{"N", -3}, {"FAST", 1}, {"UNSEEN", 5}}, {{"y", buffer_of(DType::kF32, 1, {8})}}, {}};
-  const std::string text = "tensor out float y [i];\nconst int N;\nconst bool FAST;\nconst int UNSEEN;\nkernel k(UNSEEN + 3, 1, 1) {\n  if (FAST) y.write(float(N), 0);\n}";
+  const std::string text =
+      "tensor out float y [i];\nconst int N;\nconst bool FAST;\nconst int UNSEEN;\nkernel k(UNSEEN + 3, 1, 1) {\n  if (FAST) y.write(float(N), "
+      "0);\n}";
   const Result<LoweredKernel> kernel = lower(KernelTexts{{"k", text}}, variant, Target::kGlsl, {});
   ASSERT_TRUE(kernel.has_value()) << kernel.error().message();
   EXPECT_NE(kernel->text.find("#define N (-3)\n#define FAST true\n"), std::string::npos) << kernel->text;
@@ -213,7 +235,9 @@ TEST(CodegenLower, ConstsAreMacrosAndOnlyThoseInTheText) {
 }
 
 TEST(CodegenLower, AFunctionOnceForEachTypeAndSharedArray) {
-  const std::string library = "fn T first_of(T v, shared T m[]) {\n  m[0] = v;\n  workgroup_barrier();\n  return m[m.length - 1];\n}\nfn float half_of(float v) { return v * 0.5f; }\n";
+  const std::string library =
+      "fn T first_of(T v, shared T m[]) {\n  m[0] = v;\n  workgroup_barrier();\n  return m[m.length - 1];\n}\nfn float half_of(float v) { return v * "
+      "0.5f; }\n";
   const std::string text =
       "use lib/first;\ntensor out float4 y [i];\nshared float a[4];\nshared float4 b[2];\nshared float4 c[2];\nkernel k(1, 1, 1) {\n"
       "  const float s = half_of(first_of(1.0f, a)) + first_of(2.0f, a);\n  y.write(first_of(float4(s), b) + first_of(float4(s), c), 0);\n}";
@@ -260,11 +284,14 @@ void k(__global float4* y) {
 
 TEST(CodegenLower, AnArrayParameterIsAPointerOrAValue) {
   const std::string text =
-      "tensor out float y [i];\nconst int N;\nfn float sum_of(const float v[N], float w) {\n  float s = 0.0f;\n  for (int i = 0; i < N; i++) s += v[i] * w;\n  return s;\n}\n"
+      "tensor out float y [i];\nconst int N;\nfn float sum_of(const float v[N], float w) {\n  float s = 0.0f;\n  for (int i = 0; i < N; i++) s += "
+      "v[i] * w;\n  return s;\n}\n"
       "kernel k(1, 1, 1) {\n  float a[N];\n  a[0] = 1.0f;\n  y.write(sum_of(a, 2.0f), 0);\n}";
   const KernelVariant variant{"k", {{"N", 2}}, {{"y", buffer_of(DType::kF32, 1, {8})}}, {}};
-  EXPECT_NE(lower(KernelTexts{{"k", text}}, variant, Target::kOpenCL, {})->text.find("float sum_of(const float* v, float w) {\n#line 4"), std::string::npos);
-  EXPECT_NE(lower(KernelTexts{{"k", text}}, variant, Target::kGlsl, {})->text.find("float sum_of(const float v[2], float w) {\n#line 4"), std::string::npos);
+  EXPECT_NE(lower(KernelTexts{{"k", text}}, variant, Target::kOpenCL, {})->text.find("float sum_of(const float* v, float w) {\n#line 4"),
+            std::string::npos);
+  EXPECT_NE(lower(KernelTexts{{"k", text}}, variant, Target::kGlsl, {})->text.find("float sum_of(const float v[2], float w) {\n#line 4"),
+            std::string::npos);
 }
 
 TEST(CodegenLower, ThePackedDotIsSpelledAsTheDeviceRowSays) {
@@ -285,7 +312,8 @@ TEST(CodegenLower, ThePackedDotIsSpelledAsTheDeviceRowSays) {
 // GLSL keeps names with two underscores for itself.
 TEST(CodegenLower, NoGeneratedNameHasTwoUnderscores) {
   const std::string calls = "float s = max_abs(x.read(0, 0)) + lane(floatw(1.0f), 1) + float(pack_i8(x.read(0, 0))) + float(dot4_i8u7(1u, 2u, 3));\n";
-  const std::string text = std::string(kHeader) + "shared float m[8];\nfn T kept(T v, shared T m[]) { return v + m[0]; }\nkernel k(8, 1, 1) {\n" + calls + "s += kept(s, m);\n}\n";
+  const std::string text = std::string(kHeader) + "shared float m[8];\nfn T kept(T v, shared T m[]) { return v + m[0]; }\nkernel k(8, 1, 1) {\n" +
+                           calls + "s += kept(s, m);\n}\n";
   const Result<LoweredKernel> kernel = lower(KernelTexts{{"k", text}}, plain_variant(), Target::kGlsl, {});
   ASSERT_TRUE(kernel.has_value()) << kernel.error().message();
   EXPECT_EQ(kernel->text.find("__"), std::string::npos) << kernel->text;

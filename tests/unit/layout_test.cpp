@@ -1,5 +1,7 @@
 // The virtualization holds together: every layout puts every texel somewhere of its own inside the object, and the address that a kernel computes from
 // the printed expression is the one that the host packs to.
+#include "tessera/tensor/layout.hpp"
+
 #include <gtest/gtest.h>
 
 #include <map>
@@ -9,7 +11,6 @@
 #include <vector>
 
 #include "tessera/tensor/index_text.hpp"
-#include "tessera/tensor/layout.hpp"
 
 namespace tessera {
 namespace {
@@ -106,7 +107,8 @@ Layout random_layout(std::mt19937& random) {
   const int kLanes[] = {1, 2, 4, 8, 16};
   layout.lanes = kLanes[is_image(layout.storage) ? 2 + random() % 3 : random() % 5];
   for (size_t axes = 1 + random() % 4; axes > 0; --axes) layout.grid.push_back(kExtents[random() % std::size(kExtents)]);
-  if (layout.storage == Storage::kImage2D && random() % 2 == 0) layout.fold = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(layout.rows()));
+  if (layout.storage == Storage::kImage2D && random() % 2 == 0)
+    layout.fold = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(layout.rows()));
   return layout;
 }
 
@@ -183,7 +185,8 @@ TEST(Layout, TheOutermostExtentIsNotInTheExpression) {
   }
 }
 
-constexpr StorageLimits kLimits{.max_buffer_bytes = 1 << 20, .max_object_bytes = 1 << 21, .max_image_width = 64, .max_image_height = 128, .max_image_buffer_texels = 5000};
+constexpr StorageLimits kLimits{
+    .max_buffer_bytes = 1 << 20, .max_object_bytes = 1 << 21, .max_image_width = 64, .max_image_height = 128, .max_image_buffer_texels = 5000};
 
 Layout wanted(Storage storage, std::vector<int64_t> grid, int lanes = 4) {
   Layout layout;
@@ -210,8 +213,9 @@ TEST(Layout, AnImageTooHighIsFoldedIntoPanels) {
 }
 
 TEST(Layout, WhatDoesNotFitIsALimit) {
-  const Layout kTooBig[] = {wanted(Storage::kImage2D, {2, 65}),      wanted(Storage::kImage2D, {2, 17}, 16),     wanted(Storage::kImage2D, {641, 16}),
-                            wanted(Storage::kImageBuffer, {5001}),   wanted(Storage::kImageBuffer, {2501}, 8),   wanted(Storage::kBuffer, {(1 << 16) + 1}),
+  const Layout kTooBig[] = {wanted(Storage::kImage2D, {2, 65}),          wanted(Storage::kImage2D, {2, 17}, 16),
+                            wanted(Storage::kImage2D, {641, 16}),        wanted(Storage::kImageBuffer, {5001}),
+                            wanted(Storage::kImageBuffer, {2501}, 8),    wanted(Storage::kBuffer, {(1 << 16) + 1}),
                             wanted(Storage::kBuffer, {1 << 16, 1 << 16})};
   StorageLimits small = kLimits;
   small.max_object_bytes = 1000;
@@ -222,7 +226,8 @@ TEST(Layout, WhatDoesNotFitIsALimit) {
     ASSERT_FALSE(placed.has_value()) << describe(layout);
     EXPECT_EQ(placed.error().code(), ErrorCode::kLimit);
   }
-  for (const Layout& layout : {wanted(Storage::kImage2D, {2, 64}), wanted(Storage::kImage2D, {512, 16}), wanted(Storage::kImageBuffer, {5000}), wanted(Storage::kBuffer, {1 << 16})})
+  for (const Layout& layout : {wanted(Storage::kImage2D, {2, 64}), wanted(Storage::kImage2D, {512, 16}), wanted(Storage::kImageBuffer, {5000}),
+                               wanted(Storage::kBuffer, {1 << 16})})
     EXPECT_TRUE(fit(layout, kLimits).has_value()) << describe(layout);
   EXPECT_EQ(fit(wanted(Storage::kImage3D, {2, 2}), kLimits).error().code(), ErrorCode::kUnsupported);
 }

@@ -78,7 +78,10 @@ inline Status compile_opencl(const LoweredKernel& kernel) {
   TESSERA_ASSIGN(const std::string path, folder.write("kernel.cl", kernel.text));
   const bool extended = kernel.text.find("#pragma OPENCL EXTENSION") != std::string::npos;
   return compiled(run_tool(cat(*clang, " -x cl -target spir64 -cl-std=", extended ? "CL3.0" : "CL1.2",
-                               " -Xclang -finclude-default-header -fsyntax-only -Wall -Werror -Wno-unused-variable -Wno-self-assign -Wno-tautological-compare -Wno-ignored-pragmas ", path)), kernel);
+                               " -Xclang -finclude-default-header -fsyntax-only -Wall -Werror -Wno-unused-variable -Wno-self-assign "
+                               "-Wno-tautological-compare -Wno-ignored-pragmas ",
+                               path)),
+                  kernel);
 }
 
 inline Status compile_glsl(const LoweredKernel& kernel) {
@@ -88,7 +91,9 @@ inline Status compile_glsl(const LoweredKernel& kernel) {
   if (!validator) return fail(validator.error());
   const TemporaryFolder folder;
   TESSERA_ASSIGN(const std::string path, folder.write("kernel.comp", kernel.text));
-  return compiled(run_tool(cat(*glslang, " -V --target-env vulkan1.1 -o ", path, ".spv ", path, " && ", *validator, " --target-env vulkan1.1 ", path, ".spv")), kernel);
+  return compiled(
+      run_tool(cat(*glslang, " -V --target-env vulkan1.1 -o ", path, ".spv ", path, " && ", *validator, " --target-env vulkan1.1 ", path, ".spv")),
+      kernel);
 }
 
 }  // namespace tessera::test

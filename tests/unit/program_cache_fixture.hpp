@@ -66,7 +66,7 @@ class FakeDevice final : public gpu::Device {
   Status fill_zero(gpu::Buffer&, int64_t, int64_t) override { return unused(); }
   Status write_rows(gpu::Image&, int64_t, int64_t, std::span<const std::byte>) override { return unused(); }
   Status read_rows(const gpu::Image&, int64_t, int64_t, std::span<std::byte>) override { return unused(); }
-  Result<std::unique_ptr<gpu::Fence>> submit(gpu::CommandList&, bool) override { return unused(); }
+  Result<gpu::Fence*> submit(gpu::CommandList&, bool) override { return unused(); }
 
  private:
   static tl::unexpected<Error> unused() { return fail(ErrorCode::kUnsupported, "not part of this test"); }

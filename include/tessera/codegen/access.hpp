@@ -22,6 +22,7 @@ struct BufferRow {
   std::string_view read_needs, write_needs;
 };
 
+// clang-format off
 inline constexpr BufferRow kBufferRows[] = {
     {DType::kF16, {Kind::kFloat, 1}, "half", "vload_half({1}, {0})", "vstore_half({2}, {1}, {0})",
      "float16_t", "float({0}[{1}])", "{0}[{1}] = float16_t({2})", "storage_16bit", "storage_16bit"},
@@ -34,6 +35,7 @@ inline constexpr BufferRow kBufferRows[] = {
     {DType::kI8, {Kind::kFloat, 4}, "char", "convert_float4(vload4({1}, {0}))", "vstore4(convert_char4_sat_rte({2}), {1}, {0})",
      "uint", "unpack_i8_({0}[{1}])", "{0}[{1}] = pack_i8_({2})", "unpack_i8_", "pack_i8_"},
 };
+// clang-format on
 
 // One pixel of an image. {0} = tensor, {1} = x, {2} = y, {3} = value, {4} = f, i or ui for read_imagef …, {5} = "", i or u for isampler2D …
 struct ImageRow {
@@ -43,12 +45,14 @@ struct ImageRow {
   std::string_view read_needs;
 };
 
+// clang-format off
 inline constexpr ImageRow kImageRows[] = {
     {Storage::kImageBuffer, "image1d_buffer_t", "read_image{4}({0}, {1})", "write_image{4}({0}, {1}, {3})",
      "{5}samplerBuffer", "texelFetch({0}, {1})", "{5}imageBuffer", "imageStore({0}, {1}, {3})", {}},
     {Storage::kImage2D, "image2d_t", "read_image{4}({0}, nearest_, (int2)({1}, {2}))", "write_image{4}({0}, (int2)({1}, {2}), {3})",
      "{5}texture2D", "texelFetch({0}, ivec2({1}, {2}), 0)", "{5}image2D", "imageStore({0}, ivec2({1}, {2}), {3})", "nearest_ samplerless"},
 };
+// clang-format on
 
 // What an image of a kind of texel is made of.
 struct PixelRow {
@@ -73,7 +77,8 @@ class TensorAccess {
   // The message says what does not fit; the caller knows file and line.
   static Result<TensorAccess> bind(const TensorDecl& decl, const Layout& layout, const Spelling& spelling) {
     const TypeRow* row = type_row(decl.texel);
-    if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool || row->type.kind == Kind::kBytes || row->type.kind == Kind::kCalc)
+    if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool || row->type.kind == Kind::kBytes ||
+        row->type.kind == Kind::kCalc)
       return fail(ErrorCode::kCompile, cat("a tensor's texel is float, int or uint, alone or as a vector, not '", decl.texel, "'"));
     TensorAccess access(decl, row->type, layout, spelling);
     TESSERA_TRY(access.check());
@@ -151,8 +156,12 @@ class TensorAccess {
   Status check_image(int lanes) {
     for (const ImageRow& row : kImageRows)
       if (row.storage == layout_.storage) image_ = &row;
-    if (image_ == nullptr) return tessera::fail(ErrorCode::kUnsupported, cat("tensor '", decl_->name, "': kernels do not reach storage ", name_of(layout_.storage), " yet"));
-    if (lanes < 4) return tessera::fail(ErrorCode::kUnsupported, cat("tensor '", decl_->name, "': images hold texels of 4 lanes or more; ", decl_->texel, " lives in a buffer"));
+    if (image_ == nullptr)
+      return tessera::fail(ErrorCode::kUnsupported,
+                           cat("tensor '", decl_->name, "': kernels do not reach storage ", name_of(layout_.storage), " yet"));
+    if (lanes < 4)
+      return tessera::fail(ErrorCode::kUnsupported,
+                           cat("tensor '", decl_->name, "': images hold texels of 4 lanes or more; ", decl_->texel, " lives in a buffer"));
     for (const PixelRow& row : kPixelRows)
       if (row.kind == texel_.kind && row.element == layout_.element) pixel_ = &row;
     return pixel_ == nullptr ? no_such_element() : Status();
@@ -180,7 +189,8 @@ class TensorAccess {
     IndexText y = 0;
   };
   std::string fill(std::string_view pattern, const Pixel& at, const std::string& value = {}) const {
-    const std::string args[] = {std::string(decl_->name), at.x.text(), at.y.text(), value, std::string(pixel_->opencl_suffix), std::string(pixel_->glsl_prefix)};
+    const std::string args[] = {std::string(decl_->name),        at.x.text(), at.y.text(), value, std::string(pixel_->opencl_suffix),
+                                std::string(pixel_->glsl_prefix)};
     return spelling_.fill(pattern, args);
   }
 

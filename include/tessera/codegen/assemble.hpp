@@ -12,7 +12,11 @@ namespace tessera::codegen {
 class KernelAssembly {
  public:
   KernelAssembly(Lowering& lowering, const std::vector<std::string>& params)
-      : lowering_(lowering), source_(lowering.source()), kernel_(*source_.kernel), params_(params), opencl_(lowering.spelling.target == Target::kOpenCL) {}
+      : lowering_(lowering),
+        source_(lowering.source()),
+        kernel_(*source_.kernel),
+        params_(params),
+        opencl_(lowering.spelling.target == Target::kOpenCL) {}
 
   Result<LoweredKernel> run() {
     LoweredKernel out;
@@ -21,7 +25,8 @@ class KernelAssembly {
     for (const auto& tensor : lowering_.tensors) out.slots.push_back(tensor->slot());
     if (!source_.params.empty()) out.slots.push_back({"params", Storage::kBuffer, false});
     if (out.slots.empty() || source_.args.size() > kMaxArgs)
-      return fail(error_at(source_.file, kernel_.line, out.slots.empty() ? "the kernel has no tensor" : "args may take 128 bytes, 4 each (Vulkan's push constants)"));
+      return fail(error_at(source_.file, kernel_.line,
+                           out.slots.empty() ? "the kernel has no tensor" : "args may take 128 bytes, 4 each (Vulkan's push constants)"));
     for (const ScalarDecl& arg : source_.args)
       out.args.push_back({std::string(arg.name), arg.type == "int" ? ArgType::kInt : arg.type == "uint" ? ArgType::kUint : ArgType::kFloat});
     TESSERA_ASSIGN(const std::string body, BodyLowering(lowering_, source_, kernel_.body, true).run());
@@ -53,16 +58,17 @@ class KernelAssembly {
     for (const std::string& parameter : parameters) list += (list.empty() ? "" : ", ") + parameter;
     const std::string arrays = shared("  __local ");  // first: what they need is an extension
     const auto [x, y, z] = kernel.workgroup;
-    return cat(extensions("#pragma OPENCL EXTENSION ", " : enable\n"), consts(body), helpers(), lowering_.fn_text, "__kernel __attribute__((reqd_work_group_size(", x, ", ", y,
-               ", ", z, ")))\nvoid ", kernel.entry, "(", list, ") {\n", arrays, param_loads(), body, "}\n");
+    return cat(extensions("#pragma OPENCL EXTENSION ", " : enable\n"), consts(body), helpers(), lowering_.fn_text,
+               "__kernel __attribute__((reqd_work_group_size(", x, ", ", y, ", ", z, ")))\nvoid ", kernel.entry, "(", list, ") {\n", arrays,
+               param_loads(), body, "}\n");
   }
 
   std::string glsl_text(const LoweredKernel& kernel, const std::string& body) {
     const auto [x, y, z] = kernel.workgroup;
     const std::string globals = cat(glsl_tensors(), glsl_args(), shared("shared "));  // first: what they need is an extension
-    return cat("#version 450\n#extension GL_GOOGLE_cpp_style_line_directive : require\n", extensions("#extension ", " : require\n"), "layout(local_size_x = ", x,
-               ", local_size_y = ", y, ", local_size_z = ", z, ") in;\n", globals, consts(body), helpers(), lowering_.fn_text, "void main() {\n",
-               param_loads(), body, "}\n");
+    return cat("#version 450\n#extension GL_GOOGLE_cpp_style_line_directive : require\n", extensions("#extension ", " : require\n"),
+               "layout(local_size_x = ", x, ", local_size_y = ", y, ", local_size_z = ", z, ") in;\n", globals, consts(body), helpers(),
+               lowering_.fn_text, "void main() {\n", param_loads(), body, "}\n");
   }
 
   std::string glsl_tensors() {
@@ -73,7 +79,8 @@ class KernelAssembly {
       lowering_.need(declaration.needs);
       out += declaration.text + "\n";
     }
-    if (!source_.params.empty()) out += cat("layout(set = 0, binding = ", binding, ", std430) readonly restrict buffer params_block_ { int params[]; };\n");
+    if (!source_.params.empty())
+      out += cat("layout(set = 0, binding = ", binding, ", std430) readonly restrict buffer params_block_ { int params[]; };\n");
     return out;
   }
 
@@ -120,7 +127,8 @@ class KernelAssembly {
   std::string helpers() const {
     std::string out;
     for (const Helper& helper : kHelpers)
-      if (const std::string text = used(helper) ? lowering_.spelling.fill(lowering_.spelling.choose(helper.opencl, helper.glsl)) : ""; !text.empty()) out += text + "\n";
+      if (const std::string text = used(helper) ? lowering_.spelling.fill(lowering_.spelling.choose(helper.opencl, helper.glsl)) : ""; !text.empty())
+        out += text + "\n";
     return out;
   }
 

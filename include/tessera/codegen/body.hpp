@@ -40,8 +40,9 @@ class LineWriter {
   int depth_ = 1;
 };
 
-inline constexpr std::pair<std::string_view, bool> kAssignments[] = {{"=", false},  {"+=", true},  {"-=", true}, {"*=", true}, {"/=", true}, {"%=", true},
-                                                                     {"&=", true}, {"|=", true}, {"^=", true}, {"<<=", true}, {">>=", true}};
+inline constexpr std::pair<std::string_view, bool> kAssignments[] = {{"=", false}, {"+=", true},  {"-=", true}, {"*=", true},
+                                                                     {"/=", true}, {"%=", true},  {"&=", true}, {"|=", true},
+                                                                     {"^=", true}, {"<<=", true}, {">>=", true}};
 
 class BodyLowering : public ExpressionLowering {
  public:
@@ -140,7 +141,8 @@ class BodyLowering : public ExpressionLowering {
       cursor_.expect("(", "after static if");
       const int line = cursor_.line();
       const Expr test = condition("static if");
-      if (!cursor_.failed() && !test.value) cursor_.fail(line, "the condition of 'static if' must be known while lowering: numbers, consts and W, nothing else");
+      if (!cursor_.failed() && !test.value)
+        cursor_.fail(line, "the condition of 'static if' must be known while lowering: numbers, consts and W, nothing else");
       cursor_.expect(")", "after the condition");
       static_branch(!taken && test.value == 1);
       taken = taken || test.value == 1;
@@ -184,7 +186,8 @@ class BodyLowering : public ExpressionLowering {
   struct LoopHint {
     std::string_view word, opencl, glsl;
   };
-  static constexpr LoopHint kLoopHints[] = {{"unroll", "_Pragma(\"unroll\") ", "[[unroll]] "}, {"rolled", "_Pragma(\"nounroll\") ", "[[dont_unroll]] "}};
+  static constexpr LoopHint kLoopHints[] = {{"unroll", "_Pragma(\"unroll\") ", "[[unroll]] "},
+                                            {"rolled", "_Pragma(\"nounroll\") ", "[[dont_unroll]] "}};
 
   // One statement up to its ';', which the caller takes. `free`: not in the head of a loop.
   std::string simple_statement(bool free = true) {
@@ -244,7 +247,8 @@ class BodyLowering : public ExpressionLowering {
     const int line = cursor_.line();
     const Expr size = expression();
     if (cursor_.failed()) return 0;
-    if (!size.value || *size.value < 1) cursor_.fail(line, size.value ? cat("an array of ", *size.value, " elements") : "the size of an array must be known while lowering");
+    if (!size.value || *size.value < 1)
+      cursor_.fail(line, size.value ? cat("an array of ", *size.value, " elements") : "the size of an array must be known while lowering");
     return size.value.value_or(0);
   }
 

@@ -143,78 +143,84 @@ struct Helper {
   std::string_view name;
   DotForm form = DotForm::kPlain;  // dot4_ alone has several
   int width = 0;                   // of floatw; 0: any
-  std::string_view opencl_extensions, opencl;
-  std::string_view glsl_extensions, glsl;
+  std::string_view opencl_extensions = {};
+  std::string_view opencl = {};
+  std::string_view glsl_extensions = {};
+  std::string_view glsl = {};
 };
 
-inline constexpr std::string_view kGlslHalf = "GL_EXT_shader_explicit_arithmetic_types_float16";
-inline constexpr std::string_view kGlslDot = "GL_EXT_spirv_intrinsics";
-
+// clang-format off
 inline constexpr Helper kHelpers[] = {
-    {"half", {}, 0, "cl_khr_fp16", "", kGlslHalf, ""},
-    {"storage_16bit", {}, 0, "", "", "GL_EXT_shader_16bit_storage", ""},
-    {"control_flow", {}, 0, "", "", "GL_EXT_control_flow_attributes", ""},
-    {"samplerless", {}, 0, "", "", "GL_EXT_samplerless_texture_functions", ""},
-    {"nearest_", {}, 0, "", "__constant sampler_t nearest_ = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_CLAMP_TO_EDGE | CLK_FILTER_NEAREST;", "", ""},
-    {"subgroup", {}, 0, "cl_khr_subgroups", "", "GL_KHR_shader_subgroup_basic", ""},
-    {"subgroup_arithmetic", {}, 0, "cl_khr_subgroups", "", "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic", ""},
-    {"subgroup_sum4_", {}, 0, "cl_khr_subgroups", R"(float4 subgroup_sum4_(float4 v) {
+    {.name = "half", .opencl_extensions = "cl_khr_fp16", .glsl_extensions = "GL_EXT_shader_explicit_arithmetic_types_float16"},
+    {.name = "storage_16bit", .glsl_extensions = "GL_EXT_shader_16bit_storage"},
+    {.name = "control_flow", .glsl_extensions = "GL_EXT_control_flow_attributes"},
+    {.name = "samplerless", .glsl_extensions = "GL_EXT_samplerless_texture_functions"},
+    {.name = "nearest_", .opencl = "__constant sampler_t nearest_ = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_CLAMP_TO_EDGE | CLK_FILTER_NEAREST;"},
+    {.name = "subgroup", .opencl_extensions = "cl_khr_subgroups", .glsl_extensions = "GL_KHR_shader_subgroup_basic"},
+    {.name = "subgroup_arithmetic", .opencl_extensions = "cl_khr_subgroups",
+     .glsl_extensions = "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic"},
+    {.name = "subgroup_sum4_", .opencl_extensions = "cl_khr_subgroups",
+     .opencl = R"(float4 subgroup_sum4_(float4 v) {
   return (float4)(sub_group_reduce_add(v.x), sub_group_reduce_add(v.y), sub_group_reduce_add(v.z), sub_group_reduce_add(v.w));
-})", "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic", ""},
-    {"horizontal_sum_", {}, 0, "", "float horizontal_sum_(float4 v) { return v.x + v.y + v.z + v.w; }",
-     "", "float horizontal_sum_(vec4 v) { return v.x + v.y + v.z + v.w; }"},
-    {"max_abs_", {}, 0, "", "float max_abs_(float4 v) { return fmax(fmax(fabs(v.x), fabs(v.y)), fmax(fabs(v.z), fabs(v.w))); }",
-     "", "float max_abs_(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }"},
-    {"lane_", {}, 0, "", R"(float lane_(float{W} v, int i) {
+})",
+     .glsl_extensions = "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic"},
+    {.name = "horizontal_sum_", .opencl = "float horizontal_sum_(float4 v) { return v.x + v.y + v.z + v.w; }",
+     .glsl = "float horizontal_sum_(vec4 v) { return v.x + v.y + v.z + v.w; }"},
+    {.name = "max_abs_", .opencl = "float max_abs_(float4 v) { return fmax(fmax(fabs(v.x), fabs(v.y)), fmax(fabs(v.z), fabs(v.w))); }",
+     .glsl = "float max_abs_(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }"},
+    {.name = "lane_", .opencl = R"(float lane_(float{W} v, int i) {
   union { float{W} whole; float part[{W}]; } u;
   u.whole = v;
   return u.part[i];
-})", "", ""},
-    {"unpack_u8_", {}, 0, "", "", "",
-     "vec4 unpack_u8_(uint q) { return vec4(float(q & 255u), float((q >> 8) & 255u), float((q >> 16) & 255u), float(q >> 24)); }"},
-    {"unpack_i8_", {}, 0, "", "", "", R"(vec4 unpack_i8_(uint q) {
+})"},
+    {.name = "unpack_u8_",
+     .glsl = "vec4 unpack_u8_(uint q) { return vec4(float(q & 255u), float((q >> 8) & 255u), float((q >> 16) & 255u), float(q >> 24)); }"},
+    {.name = "unpack_i8_", .glsl = R"(vec4 unpack_i8_(uint q) {
   const int i = int(q);
   return vec4(float(bitfieldExtract(i, 0, 8)), float(bitfieldExtract(i, 8, 8)), float(bitfieldExtract(i, 16, 8)), float(i >> 24));
 })"},
-    {"pack_i8_", {}, 0, "", "", "", R"(uint pack_i8_(vec4 v) {
+    {.name = "pack_i8_", .glsl = R"(uint pack_i8_(vec4 v) {
   const uvec4 b = uvec4(ivec4(clamp(roundEven(v), -128.0, 127.0))) & 255u;
   return b.x | (b.y << 8) | (b.z << 16) | (b.w << 24);
 })"},
-    {"unpack_half2_", {}, 0, "", "float2 unpack_half2_(uint q) { return vload_half2(0, (const half*)&q); }", "", ""},
-    {"pack_half2_", {}, 0, "", R"(uint pack_half2_(float2 v) {
+    {.name = "unpack_half2_", .opencl = "float2 unpack_half2_(uint q) { return vload_half2(0, (const half*)&q); }"},
+    {.name = "pack_half2_", .opencl = R"(uint pack_half2_(float2 v) {
   uint q;
   vstore_half2_rte(v, 0, (half*)&q);
   return q;
-})", "", ""},
-    {"load_half4_", {}, 0, "", "", "", "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
-    {"store_half4_", {}, 0, "", "", "", "uvec2 store_half4_(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }"},
-    {"bytes_of_", {}, 4, "", "uchar4 bytes_of_(uint4 q, int i) { return as_uchar4(i == 0 ? q.x : i == 1 ? q.y : i == 2 ? q.z : q.w); }", "", ""},
-    {"bytes_of_", {}, 8, "", "uchar8 bytes_of_(uint4 q, int i) { return as_uchar8(i == 0 ? q.xy : q.zw); }", "", ""},
-    {"bytes_of_", {}, 16, "", "uchar16 bytes_of_(uint4 q, int i) { return as_uchar16(q); }", "", ""},
-    {"dot4_", DotForm::kPlain, 0, "", R"(int dot4_(uint a, uint b, int sum) {
+})"},
+    {.name = "load_half4_", .glsl = "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
+    {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }"},
+    {.name = "bytes_of_", .width = 4,
+     .opencl = "uchar4 bytes_of_(uint4 q, int i) { return as_uchar4(i == 0 ? q.x : i == 1 ? q.y : i == 2 ? q.z : q.w); }"},
+    {.name = "bytes_of_", .width = 8, .opencl = "uchar8 bytes_of_(uint4 q, int i) { return as_uchar8(i == 0 ? q.xy : q.zw); }"},
+    {.name = "bytes_of_", .width = 16, .opencl = "uchar16 bytes_of_(uint4 q, int i) { return as_uchar16(q); }"},
+    {.name = "dot4_", .form = DotForm::kPlain, .opencl = R"(int dot4_(uint a, uint b, int sum) {
   const char4 x = as_char4(a);
   const char4 y = as_char4(b);
   return sum + x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
-})", "", R"(int dot4_(uint a, uint b, int sum) {
+})", .glsl = R"(int dot4_(uint a, uint b, int sum) {
   const int x = int(a);
   const int y = int(b);
   return sum + bitfieldExtract(x, 0, 8) * bitfieldExtract(y, 0, 8) + bitfieldExtract(x, 8, 8) * bitfieldExtract(y, 8, 8) +
          bitfieldExtract(x, 16, 8) * bitfieldExtract(y, 16, 8) + (x >> 24) * (y >> 24);
 })"},
     // SPIR-V OpSDot (4450) and OpSUDot (4452); capabilities DotProduct, DotProductInput4x8BitPacked; the last operand is the packed format.
-    {"dot4_", DotForm::kSignedSigned, 0, "cl_khr_integer_dot_product",
-     "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_ss_int(a, b); }", kGlslDot,
-     R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
+    {.name = "dot4_", .form = DotForm::kSignedSigned, .opencl_extensions = "cl_khr_integer_dot_product",
+     .opencl = "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_ss_int(a, b); }", .glsl_extensions = "GL_EXT_spirv_intrinsics",
+     .glsl = R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
 int packed_dot_(uint a, uint b, spirv_literal int format);
 int dot4_(uint a, uint b, int sum) { return sum + packed_dot_(a, b, 0); })"},
-    {"dot4_", DotForm::kSignedUnsigned, 0, "cl_khr_integer_dot_product",
-     "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_su_int(a, b); }", kGlslDot,
-     R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4452)
+    {.name = "dot4_", .form = DotForm::kSignedUnsigned, .opencl_extensions = "cl_khr_integer_dot_product",
+     .opencl = "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_su_int(a, b); }", .glsl_extensions = "GL_EXT_spirv_intrinsics",
+     .glsl = R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4452)
 int packed_dot_(uint a, uint b, spirv_literal int format);
 int dot4_(uint a, uint b, int sum) { return sum + packed_dot_(a, b, 0); })"},
 };
+// clang-format on
 
 // Names that one of the two targets keeps for itself (OpenCL C 1.2 section 6.1.9, GLSL 4.50 section 3.6), beyond the dialect's own words.
+// clang-format off
 inline constexpr std::string_view kReserved[] = {
     "active", "asm", "atomic_uint", "attribute", "auto", "break", "buffer", "case", "cast", "centroid", "char", "class", "coherent", "common", "complex",
     "const", "constant", "continue", "default", "discard", "do", "double", "else", "enum", "event_t", "extern", "external", "false", "filter", "fixed", "flat",
@@ -223,6 +229,7 @@ inline constexpr std::string_view kReserved[] = {
     "private", "public", "quad", "readonly", "register", "resource", "restrict", "return", "rolled", "sample", "sampler", "sampler_t", "shared", "short",
     "signed", "size_t", "sizeof", "smooth", "static", "struct", "subroutine", "superp", "switch", "template", "this", "true", "typedef", "uchar", "ulong",
     "uniform", "union", "unroll", "unsigned", "ushort", "using", "varying", "volatile", "while", "writeonly"};
+// clang-format on
 
 // `pattern` with its holes filled.
 inline std::string expand(std::string_view pattern, std::span<const std::string> args, int width) {

@@ -43,7 +43,8 @@ class ExpressionLowering {
   Expr condition(std::string_view what) {
     const int line = cursor_.line();
     Expr expr = expression();
-    if (!cursor_.failed() && expr.type != Type{Kind::kBool, 1}) cursor_.fail(line, cat("the condition of '", what, "' is a comparison, not ", describe(expr)));
+    if (!cursor_.failed() && expr.type != Type{Kind::kBool, 1})
+      cursor_.fail(line, cat("the condition of '", what, "' is a comparison, not ", describe(expr)));
     return expr;
   }
 
@@ -80,7 +81,8 @@ class ExpressionLowering {
     if (!cursor_.failed() && given != tensor.axes()) {
       std::string axes;
       for (std::string_view axis : tensor.decl().axes) axes += (axes.empty() ? "" : ", ") + std::string(axis);
-      cursor_.fail(line, cat("'", tensor.decl().name, "' has ", tensor.axes(), tensor.axes() == 1 ? " axis [" : " axes [", axes, "], ", given, " coordinates were given"));
+      cursor_.fail(line, cat("'", tensor.decl().name, "' has ", tensor.axes(), tensor.axes() == 1 ? " axis [" : " axes [", axes, "], ", given,
+                             " coordinates were given"));
     }
     return coords;
   }
@@ -145,7 +147,8 @@ class ExpressionLowering {
       if (!cursor_.failed() && (inner.array() || !fits)) cursor_.fail(line, cat("'", op, "' does not take ", describe(inner)));
       // "--" would be another operator.
       Expr out{std::string(op) + (inner.text.starts_with(op) ? "(" + inner.text + ")" : inner.text), inner.type, Hold::kLoose};
-      if (inner.value && inner.type.kind != Kind::kUint) out.value = op == "-" ? -*inner.value : op == "!" ? int64_t{*inner.value == 0} : ~*inner.value;
+      if (inner.value && inner.type.kind != Kind::kUint)
+        out.value = op == "-" ? -*inner.value : op == "!" ? int64_t{*inner.value == 0} : ~*inner.value;
       return out;
     }
     return postfix(primary());
@@ -166,7 +169,9 @@ class ExpressionLowering {
   }
 
   Expr element(const Expr& base, int line) {
-    if (!base.array()) cursor_.fail(line, cat("only arrays are indexed; ", base.type.lanes == kWide ? "lane(v, i) gives a component of floatw" : "the components of a vector are .x .y .z .w"));
+    if (!base.array())
+      cursor_.fail(line, cat("only arrays are indexed; ",
+                             base.type.lanes == kWide ? "lane(v, i) gives a component of floatw" : "the components of a vector are .x .y .z .w"));
     const Expr index = expression();
     cursor_.expect("]", "after the index");
     if (cursor_.failed()) return base;
@@ -243,7 +248,8 @@ class ExpressionLowering {
       return inner;
     }
     if (token.kind != TokenKind::kName) {
-      cursor_.fail(token.line != 0 ? token.line : cursor_.line(), token.text.empty() ? "the expression ends too early" : cat("unexpected '", token.text, "' in an expression"));
+      cursor_.fail(token.line != 0 ? token.line : cursor_.line(),
+                   token.text.empty() ? "the expression ends too early" : cat("unexpected '", token.text, "' in an expression"));
       return {};
     }
     if (token.text == "true" || token.text == "false") return {std::string(token.text), {Kind::kBool, 1}, Hold::kPostfix, token.text == "true"};
@@ -283,12 +289,14 @@ class ExpressionLowering {
       return {};
     }
     if (symbol->role == Role::kAbsent)
-      cursor_.fail(token.line, cat("'", token.text, "' is not there in this variant (the condition on line ", symbol->line, " is false): use it inside a static if only"));
+      cursor_.fail(token.line, cat("'", token.text, "' is not there in this variant (the condition on line ", symbol->line,
+                                   " is false): use it inside a static if only"));
     // Locals of a function are found before globals, so a global found here is the kernel's own.
     const bool kernels_own = symbol->role != Role::kLocal && symbol->role != Role::kConst;
     if (!in_kernel_ && kernels_own && lowering_.globals.contains(token.text) && symbol == &lowering_.globals.at(token.text))
-      cursor_.fail(token.line, symbol->role == Role::kTensor ? cat("tensor '", token.text, "' is read and written in the kernel's body only")
-                                                             : cat("a function does not see the ", name_of(symbol->role), " '", token.text, "': pass it"));
+      cursor_.fail(token.line, symbol->role == Role::kTensor
+                                   ? cat("tensor '", token.text, "' is read and written in the kernel's body only")
+                                   : cat("a function does not see the ", name_of(symbol->role), " '", token.text, "': pass it"));
     const bool whole = cursor_.at(".") || (cursor_.at("[") && symbol->extent > 0);
     if (symbol->role == Role::kTensor && !whole) cursor_.fail(token.line, cat("'", token.text, "' is a tensor: read it with .read(…)"));
     return {symbol->text, symbol->type, Hold::kPostfix, symbol->value, symbol->writable, symbol};
@@ -332,8 +340,10 @@ class ExpressionLowering {
       fits = fits && !arg.array() && (cast || (!type.scalar() && assignable(type.element(), arg.type)));
     }
     if (!fits)
-      cursor_.fail(token.line, cat(token.text, "(…) does not take ", described(args),
-                                   type.scalar() ? "" : cat(": it takes scalars of type ", name_of(type.element()), "; to_", token.text, "(…) converts a vector")));
+      cursor_.fail(
+          token.line,
+          cat(token.text, "(…) does not take ", described(args),
+              type.scalar() ? "" : cat(": it takes scalars of type ", name_of(type.element()), "; to_", token.text, "(…) converts a vector")));
     const std::string name = lowering_.type_text(type);
     Expr out{type.scalar() ? lowering_.spelling.convert(type, joined_text(args)) : lowering_.spelling.construct(type, joined_text(args)), type,
              lowering_.spelling.target == Target::kGlsl ? Hold::kPostfix : Hold::kOperand};
@@ -342,7 +352,8 @@ class ExpressionLowering {
   }
 
   Expr conversion(const Token& token, Type to, const std::vector<Expr>& args) {
-    const bool fits = args.size() == 1 && !args[0].array() && to.lanes > 1 && to.numeric() && args[0].type.numeric() && args[0].type.lanes == to.lanes;
+    const bool fits =
+        args.size() == 1 && !args[0].array() && to.lanes > 1 && to.numeric() && args[0].type.numeric() && args[0].type.lanes == to.lanes;
     if (!fits) cursor_.fail(token.line, cat(token.text, "(…) does not take ", described(args), ": it converts a vector of as many lanes"));
     if (cursor_.failed()) return {};
     lowering_.type_text(to);
@@ -373,7 +384,8 @@ class ExpressionLowering {
       const std::string text = lowering_.spelling.fill(lowering_.spelling.choose(word.opencl, word.glsl), texts);
       return {text, *type, text.starts_with("(") ? Hold::kOperand : Hold::kPostfix, {}, false, nullptr, type->kind == Kind::kVoid};
     }
-    cursor_.fail(token.line, known ? cat("'", token.text, "' does not take ", described(args)) : cat("'", token.text, "' is not a function or a word of the dialect"));
+    cursor_.fail(token.line, known ? cat("'", token.text, "' does not take ", described(args))
+                                   : cat("'", token.text, "' is not a function or a word of the dialect"));
     return {};
   }
 

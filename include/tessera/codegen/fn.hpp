@@ -16,7 +16,8 @@ class FnLowering {
   // The call is judged where it stands: `file`, `line`.
   Status bind(const std::vector<Expr>& args, std::string_view file, int line) {
     const auto wrong = [&](const std::string& message) { return fail(error_at(file, line, cat("'", decl_.name, "'", message))); };
-    if (args.size() != symbols_.size()) return wrong(cat(" takes ", symbols_.size(), symbols_.size() == 1 ? " argument, " : " arguments, ", args.size(), " were given"));
+    if (args.size() != symbols_.size())
+      return wrong(cat(" takes ", symbols_.size(), symbols_.size() == 1 ? " argument, " : " arguments, ", args.size(), " were given"));
     for (const bool arrays : {true, false})  // arrays say what T is before plain values are compared with it
       for (size_t i = 0; i < args.size(); ++i)
         if (args[i].array() == arrays) {
@@ -66,8 +67,9 @@ class FnLowering {
     if (param.type == "T" && !generic_) generic_ = arg.type;
     const std::optional<Type> type = type_named(param.type);
     if (!type || type->kind == Kind::kVoid) return cat(" has the unknown type '", param.type, "'");
-    symbol = {Role::kLocal, *type, std::string(param.name), decl_.line, param.form == Form::kValue, 0, {}, nullptr};
-    if (param.form == Form::kValue) return !arg.array() && assignable(*type, arg.type) ? "" : cat(" is ", name_of(*type), ", the value ", describe(arg));
+    symbol = {Role::kLocal, *type, std::string(param.name), decl_.line, param.form == Form::kValue && !param.constant, 0, {}, nullptr};
+    if (param.form == Form::kValue)
+      return !arg.array() && assignable(*type, arg.type) ? "" : cat(" is ", name_of(*type), ", the value ", describe(arg));
     if (!arg.array() || arg.type != *type) return cat(" is an array of ", name_of(*type), ", the value ", describe(arg));
     const bool shared = arg.symbol->role == Role::kShared;
     if (shared != (param.form == Form::kSharedArray)) return shared ? " is not a shared array, the value is" : " is a shared array, the value is not";
@@ -94,7 +96,7 @@ class FnLowering {
   std::string param_text(const FnParam& param, const Symbol& symbol) {
     const std::string type = lowering_.type_text(symbol.type);
     const bool opencl = lowering_.spelling.target == Target::kOpenCL;
-    if (param.form == FnParam::Form::kValue) return type + " " + symbol.text;
+    if (param.form == FnParam::Form::kValue) return cat(param.constant ? "const " : "", type, " ", symbol.text);
     if (param.form == FnParam::Form::kSharedArray) return opencl ? cat("__local ", type, "* ", symbol.text) : std::string();
     return opencl ? cat("const ", type, "* ", symbol.text) : cat("const ", type, " ", symbol.text, "[", symbol.extent, "]");
   }

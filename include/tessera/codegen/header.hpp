@@ -22,7 +22,9 @@ inline Status load_source(Lowering& lowering, const KernelLibrary& library, std:
     const std::string objection = name_objection(fn.name);
     if (!objection.empty()) return fail(error_at(source.file, fn.line, objection));
     const auto [at, added] = lowering.fns.try_emplace(fn.name, FnRef{&source, &fn});
-    if (!added) return fail(error_at(source.file, fn.line, cat("function '", fn.name, "' is already defined in ", at->second.source->file, ":", at->second.decl->line)));
+    if (!added)
+      return fail(error_at(source.file, fn.line,
+                           cat("function '", fn.name, "' is already defined in ", at->second.source->file, ":", at->second.decl->line)));
   }
   for (const ScalarDecl& use : source.uses)
     if (Status status = load_source(lowering, library, use.name); !status) {
@@ -77,7 +79,8 @@ class HeaderLowering {
       const bool boolean = decl.type == "bool";
       if (boolean ? value != 0 && value != 1 : value < INT32_MIN || value > INT32_MAX)
         return wrong(decl.line, cat("const ", decl.type, " '", decl.name, "' cannot be ", value));
-      TESSERA_TRY(add(decl.name, {Role::kConst, {boolean ? Kind::kBool : Kind::kInt, 1}, std::string(decl.name), decl.line, false, 0, value, nullptr}));
+      TESSERA_TRY(
+          add(decl.name, {Role::kConst, {boolean ? Kind::kBool : Kind::kInt, 1}, std::string(decl.name), decl.line, false, 0, value, nullptr}));
     }
     for (const auto& [name, value] : lowering_.variant.consts)
       if (std::none_of(source_.consts.begin(), source_.consts.end(), [&](const ScalarDecl& decl) { return decl.name == name; }))
@@ -89,8 +92,10 @@ class HeaderLowering {
     for (const TensorDecl& decl : source_.tensors) {
       TESSERA_ASSIGN(const bool there, holds(decl.condition));
       const auto layout = lowering_.variant.tensors.find(std::string(decl.name));
-      if (there && layout == lowering_.variant.tensors.end()) return wrong(decl.line, cat("the variant gives no layout for tensor '", decl.name, "'"));
-      if (!there && layout != lowering_.variant.tensors.end()) return wrong(decl.line, cat("the variant gives a layout for tensor '", decl.name, "', whose condition is false"));
+      if (there && layout == lowering_.variant.tensors.end())
+        return wrong(decl.line, cat("the variant gives no layout for tensor '", decl.name, "'"));
+      if (!there && layout != lowering_.variant.tensors.end())
+        return wrong(decl.line, cat("the variant gives a layout for tensor '", decl.name, "', whose condition is false"));
       Symbol symbol{there ? Role::kTensor : Role::kAbsent, {}, std::string(decl.name), decl.line, false, 0, {}, nullptr};
       if (there) {
         Result<TensorAccess> access = TensorAccess::bind(decl, layout->second, lowering_.spelling);
@@ -101,7 +106,8 @@ class HeaderLowering {
       TESSERA_TRY(add(decl.name, std::move(symbol)));
     }
     for (const auto& [name, layout] : lowering_.variant.tensors)
-      if (!lowering_.globals.contains(name)) return fail(ErrorCode::kCompile, cat(source_.file, ": the variant gives a layout for '", name, "', which is not a tensor of this kernel"));
+      if (!lowering_.globals.contains(name))
+        return fail(ErrorCode::kCompile, cat(source_.file, ": the variant gives a layout for '", name, "', which is not a tensor of this kernel"));
     return {};
   }
 
@@ -118,7 +124,8 @@ class HeaderLowering {
     for (const SharedDecl& decl : source_.shared) {
       TESSERA_ASSIGN(const bool there, holds(decl.condition));
       const TypeRow* row = type_row(decl.type);
-      if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool) return wrong(decl.line, cat("a shared array cannot be of '", decl.type, "'"));
+      if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool)
+        return wrong(decl.line, cat("a shared array cannot be of '", decl.type, "'"));
       Symbol symbol{Role::kAbsent, row->type, std::string(decl.name) + "_", decl.line, true, 0, {}, nullptr};
       if (there) {
         TESSERA_ASSIGN(symbol.extent, value_of(decl.extent, "the size of a shared array"));

@@ -16,7 +16,7 @@ struct TensorDecl {
   std::string_view texel;  // float4, uint4, …
   bool written = false;
   std::vector<std::string_view> axes;
-  TokenRange condition;    // empty: always there
+  TokenRange condition;  // empty: always there
   int line = 0;
 };
 
@@ -38,6 +38,7 @@ struct SharedDecl {
 struct FnParam {
   enum class Form { kValue, kConstArray, kSharedArray };
   Form form = Form::kValue;
+  bool constant = false;
   std::string_view type;
   std::string_view name;
   TokenRange extent;  // of a const array; a shared array brings its own
@@ -59,7 +60,7 @@ struct KernelDecl {
 };
 
 struct KernelSource {
-  std::string file;            // "rms_norm.kernel", as errors and #line say it
+  std::string file;  // "rms_norm.kernel", as errors and #line say it
   std::vector<Token> tokens;
   std::vector<ScalarDecl> uses;  // name: "lib/reduce"
   std::vector<TensorDecl> tensors;
@@ -97,9 +98,10 @@ class KernelSourceParser {
   };
 
   bool declaration(std::string_view word, int line) {
-    static constexpr Row kRows[] = {{"use", &KernelSourceParser::use},     {"tensor", &KernelSourceParser::tensor}, {"const", &KernelSourceParser::constant},
-                                    {"arg", &KernelSourceParser::arg},     {"param", &KernelSourceParser::param},   {"shared", &KernelSourceParser::shared},
-                                    {"fn", &KernelSourceParser::fn},       {"kernel", &KernelSourceParser::kernel}};
+    static constexpr Row kRows[] = {{"use", &KernelSourceParser::use},        {"tensor", &KernelSourceParser::tensor},
+                                    {"const", &KernelSourceParser::constant}, {"arg", &KernelSourceParser::arg},
+                                    {"param", &KernelSourceParser::param},    {"shared", &KernelSourceParser::shared},
+                                    {"fn", &KernelSourceParser::fn},          {"kernel", &KernelSourceParser::kernel}};
     for (const Row& row : kRows)
       if (row.word == word) {
         (this->*row.parse)(line);
@@ -115,7 +117,8 @@ class KernelSourceParser {
     const std::string_view name = cursor_.expect_name("a file name");
     end_declaration();
     // The three tokens lie side by side in the text, so one view covers them.
-    if (!cursor_.failed()) source_.uses.push_back({{folder.text.data(), static_cast<size_t>(name.data() + name.size() - folder.text.data())}, {}, line});
+    if (!cursor_.failed())
+      source_.uses.push_back({{folder.text.data(), static_cast<size_t>(name.data() + name.size() - folder.text.data())}, {}, line});
   }
 
   void tensor(int line) {
@@ -179,8 +182,8 @@ class KernelSourceParser {
 
   FnParam fn_param() {
     FnParam param;
-    const bool constant = cursor_.accept("const");
-    const bool shared = !constant && cursor_.accept("shared");
+    param.constant = cursor_.accept("const");
+    const bool shared = !param.constant && cursor_.accept("shared");
     param.type = cursor_.expect_name("the type of a parameter");
     param.name = cursor_.expect_name("the name of a parameter");
     if (shared) {
@@ -188,7 +191,7 @@ class KernelSourceParser {
       cursor_.expect("[", "after a shared parameter");
       cursor_.expect("]", "after a shared parameter: it has the size of what it is given");
     } else if (cursor_.at("[")) {
-      if (!constant) cursor_.fail(cursor_.line(), "an array parameter is const: a function may read it, not write it");
+      if (!param.constant) cursor_.fail(cursor_.line(), "an array parameter is const: a function may read it, not write it");
       cursor_.accept("[");
       param.form = FnParam::Form::kConstArray;
       param.extent = cursor_.skip_group("[", "]");

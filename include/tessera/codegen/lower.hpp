@@ -15,7 +15,8 @@ namespace tessera {
 // `params` names the words of the run-time parameter buffer: a `param int NAME` reads params[index of NAME].
 // Errors are kCompile (kUnsupported where a layout asks for a storage or element that kernels do not reach), name FILE.kernel:LINE and say what is
 // wrong there. Cost: below a millisecond a kernel.
-inline Result<LoweredKernel> lower(const KernelLibrary& library, const KernelVariant& variant, Target target, const std::vector<std::string>& params) {
+inline Result<LoweredKernel> lower(const KernelLibrary& library, const KernelVariant& variant, Target target,
+                                   const std::vector<std::string>& params) {
   codegen::Lowering lowering{.variant = variant, .spelling = {target, variant.words}};
   TESSERA_TRY(codegen::load_sources(lowering, library));
   TESSERA_TRY(codegen::HeaderLowering(lowering, params).run());

@@ -1,5 +1,7 @@
 // What the lowering of one kernel knows while it works: the names of the header, the functions in reach, and what has been used so far.
 #pragma once
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,10 +27,10 @@ constexpr std::string_view name_of(Role role) {
 struct Symbol {
   Role role = Role::kLocal;
   Type type;
-  std::string text;                // how the target's text names it; a shared array has one name everywhere
-  int line = 0;                    // 0: predefined
+  std::string text;  // how the target's text names it; a shared array has one name everywhere
+  int line = 0;      // 0: predefined
   bool writable = false;
-  int64_t extent = 0;              // of an array; 0: not an array
+  int64_t extent = 0;                 // of an array; 0: not an array
   std::optional<int64_t> value = {};  // known while lowering
   const TensorAccess* tensor = nullptr;
 };
@@ -68,10 +70,10 @@ struct Lowering {
   std::map<std::string_view, Symbol> globals = {};
   std::map<std::string_view, FnRef> fns = {};
 
-  std::set<std::string_view> helpers = {};                  // rows of kHelpers
+  std::set<std::string_view> helpers = {};  // rows of kHelpers
   std::map<std::string, FnInstance> instances = {};
-  std::set<std::string> open_fns = {};                      // being lowered: a call of one is recursion
-  std::string fn_text = {};                                 // callees first
+  std::set<std::string> open_fns = {};  // being lowered: a call of one is recursion
+  std::string fn_text = {};             // callees first
 
   const KernelSource& source() const { return *sources.front(); }
 
@@ -100,19 +102,28 @@ inline bool calls(std::string_view pattern, std::string_view name) {
   return false;
 }
 
+// float8, uvec3, mat4: vector types of a target, whether the dialect has them or not.
+inline bool is_vector_type(std::string_view name) {
+  constexpr std::string_view kStems[] = {"float", "int",   "uint", "half", "double", "char", "uchar", "short",  "ushort",
+                                         "long",  "ulong", "vec",  "ivec", "uvec",   "bvec", "dvec",  "f16vec", "mat"};
+  const size_t stem = name.find_last_not_of("0123456789") + 1;
+  return stem < name.size() && std::find(std::begin(kStems), std::end(kStems), name.substr(0, stem)) != std::end(kStems);
+}
+
 // A type, a keyword, or a function that words are spelled with: a name that is one cannot be declared. ("lane" can: no target has such a function.)
 inline bool is_taken(std::string_view name) {
   for (const Word& word : kWords)
     if (calls(word.opencl, name) || calls(word.glsl, name)) return true;
-  for (std::string_view word : kReserved)
-    if (word == name) return true;
-  return name == "T" || type_row(name) != nullptr || (name.starts_with("to_") && type_row(name.substr(3)) != nullptr);
+  const bool reserved = std::find(std::begin(kReserved), std::end(kReserved), name) != std::end(kReserved);
+  return reserved || name == "T" || is_vector_type(name) || type_row(name) != nullptr ||
+         (name.starts_with("to_") && type_row(name.substr(3)) != nullptr);
 }
 
 // Why `name` cannot be declared; empty when it can.
 inline std::string name_objection(std::string_view name) {
   if (is_taken(name)) return cat("'", name, "' is a word of the dialect or of a target language; choose another name");
-  if (name.ends_with('_') || name.find("__") != std::string_view::npos) return cat("'", name, "': names with '__' or a '_' at the end are kept for generated text");
+  if (name.ends_with('_') || name.find("__") != std::string_view::npos)
+    return cat("'", name, "': names with '__' or a '_' at the end are kept for generated text");
   return {};
 }
 

@@ -19,11 +19,12 @@ struct OpRow {
   OpClass kind;
 };
 
-inline constexpr OpRow kBinaryOps[] = {{"||", 1, OpClass::kLogic},    {"&&", 2, OpClass::kLogic}, {"|", 3, OpClass::kBits},   {"^", 4, OpClass::kBits},
-                                       {"&", 5, OpClass::kBits},      {"==", 6, OpClass::kEquality}, {"!=", 6, OpClass::kEquality}, {"<", 7, OpClass::kOrder},
-                                       {">", 7, OpClass::kOrder},     {"<=", 7, OpClass::kOrder}, {">=", 7, OpClass::kOrder}, {"<<", 8, OpClass::kShift},
-                                       {">>", 8, OpClass::kShift},    {"+", 9, OpClass::kSum},    {"-", 9, OpClass::kSum},    {"*", 10, OpClass::kProduct},
-                                       {"/", 10, OpClass::kProduct},  {"%", 10, OpClass::kRemainder}};
+inline constexpr OpRow kBinaryOps[] = {{"||", 1, OpClass::kLogic},    {"&&", 2, OpClass::kLogic},   {"|", 3, OpClass::kBits},
+                                       {"^", 4, OpClass::kBits},      {"&", 5, OpClass::kBits},     {"==", 6, OpClass::kEquality},
+                                       {"!=", 6, OpClass::kEquality}, {"<", 7, OpClass::kOrder},    {">", 7, OpClass::kOrder},
+                                       {"<=", 7, OpClass::kOrder},    {">=", 7, OpClass::kOrder},   {"<<", 8, OpClass::kShift},
+                                       {">>", 8, OpClass::kShift},    {"+", 9, OpClass::kSum},      {"-", 9, OpClass::kSum},
+                                       {"*", 10, OpClass::kProduct},  {"/", 10, OpClass::kProduct}, {"%", 10, OpClass::kRemainder}};
 
 inline const OpRow* binary_op(std::string_view text) {
   for (const OpRow& row : kBinaryOps)
@@ -49,8 +50,7 @@ inline std::optional<Type> result_type(OpClass op, Type a, Type b) {
     case OpClass::kOrder:
       if (!a.scalar() || !b.scalar() || (op == OpClass::kOrder && a == boolean)) return std::nullopt;
       return a == b || mixed_ints ? std::optional(boolean) : std::nullopt;
-    case OpClass::kShift:
-      return a.integral() && b.integral() && (b.scalar() || a.lanes == b.lanes) ? std::optional(a) : std::nullopt;
+    case OpClass::kShift: return a.integral() && b.integral() && (b.scalar() || a.lanes == b.lanes) ? std::optional(a) : std::nullopt;
     default: break;
   }
   const bool wants_integers = op == OpClass::kBits || op == OpClass::kRemainder;
@@ -77,8 +77,8 @@ inline std::optional<int64_t> fold(std::string_view op, int64_t a, int64_t b) {
   if (op == "&") return a & b;
   if (op == "|") return a | b;
   if (op == "^") return a ^ b;
-  const std::pair<std::string_view, bool> kTruths[] = {{"==", a == b}, {"!=", a != b}, {"<", a < b},          {">", a > b},
-                                                       {"<=", a <= b}, {">=", a >= b}, {"&&", a != 0 && b != 0}, {"||", a != 0 || b != 0}};
+  const std::pair<std::string_view, bool> kTruths[] = {
+      {"==", a == b}, {"!=", a != b}, {"<", a < b}, {">", a > b}, {"<=", a <= b}, {">=", a >= b}, {"&&", a != 0 && b != 0}, {"||", a != 0 || b != 0}};
   for (const auto& [text, truth] : kTruths)
     if (text == op) return truth ? 1 : 0;
   return std::nullopt;

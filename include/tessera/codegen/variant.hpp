@@ -15,16 +15,17 @@ enum class Target { kOpenCL, kGlsl };
 
 // Everything that selects one program out of a kernel template. Two equal variants are the same program.
 struct KernelVariant {
-  std::string kernel;                        // stem of kernels/NAME.kernel
-  std::map<std::string, int64_t> consts;     // every `const` of the header; bool as 0/1
-  std::map<std::string, Layout> tensors;     // every tensor whose `if` condition holds
+  std::string kernel;                     // stem of kernels/NAME.kernel
+  std::map<std::string, int64_t> consts;  // every `const` of the header; bool as 0/1
+  std::map<std::string, Layout> tensors;  // every tensor whose `if` condition holds
   WordChoice words;
   bool operator==(const KernelVariant&) const = default;
 };
 
 enum class ArgType { kInt, kUint, kFloat };
 
-// Tensors in the order of the header; absent optional ones left out; the run-time parameter buffer, if the kernel has a `param`, is last and named "params".
+// Tensors in the order of the header, absent optional ones left out; the run-time parameter buffer, if the kernel has a `param`, is last
+// and named "params".
 struct KernelSlot {
   std::string tensor;
   Storage storage = Storage::kBuffer;
@@ -39,7 +40,7 @@ struct KernelArg {
 };
 
 struct LoweredKernel {
-  std::string entry;                 // function name (GLSL: main)
+  std::string entry;  // function name (GLSL: main)
   std::string text;
   std::array<int, 3> workgroup{1, 1, 1};
   std::vector<KernelSlot> slots;

@@ -17,7 +17,7 @@ enum class Precision {
 };
 
 struct Progress {
-  std::string_view stage;   // "weights" (bytes), "kernels" (programs)
+  std::string_view stage;   // "weights" (bytes), "kernels" (compiled, then stored; a share of the work)
   uint64_t done = 0;
   uint64_t total = 0;       // > 0; done == total ends the stage
 };
@@ -25,13 +25,13 @@ struct Progress {
 struct LoadOptions {
   int32_t context_tokens = 0;              // room in the KV cache, for all sessions together; 0: as trained, at most 4096
   Precision precision = Precision::kDefault;
-  std::optional<Storage> weight_storage;      // instead of what the device's tuning row says
-  std::optional<Storage> activation_storage;
+  std::optional<Storage> weight_storage{};      // instead of what the device's tuning row says
+  std::optional<Storage> activation_storage{};
   uint64_t max_device_bytes = 0;           // 0: no cap; else kLimit before anything is loaded if the plan needs more
-  std::string cache_folder;                // compiled programs; empty: $TESSERA_CACHE, else the user's cache folder; "off": none
+  std::string cache_folder{};                // compiled programs; empty: $TESSERA_CACHE, else the user's cache folder; "off": none
   bool all_logits = false;                 // also plan steps that give the logits of every position (evaluation)
-  std::function<void(const Progress&)> on_progress;  // called on the loading thread
-  LogCallback on_log;
+  std::function<void(const Progress&)> on_progress{};  // called on the loading thread
+  LogCallback on_log{};
 };
 
 }  // namespace tessera

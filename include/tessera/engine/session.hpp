@@ -17,13 +17,13 @@
 namespace tessera {
 
 struct SessionOptions {
-  std::string system;            // the system message; empty: what the template says
+  std::string system{};          // the system message; empty: what the template says
 };
 
 struct GenerateOptions {
   int32_t max_tokens = 512;      // ≥ 1
-  SamplerOptions sampler;        // temperature 0: greedy, on the device
-  std::vector<std::string> stop; // the answer ends before the first of these
+  SamplerOptions sampler{};      // temperature 0: greedy, on the device
+  std::vector<std::string> stop{}; // the answer ends before the first of these
 };
 
 struct Reply {

@@ -32,7 +32,7 @@ struct Step {
 
 class Executor {
  public:
-  // `on_compiled(done, total)` is told about the programs of each prepare().
+  // Told how many of the programs at hand are done.
   using Progress = std::function<void(size_t done, size_t total)>;
 
   Executor(gpu::Device& device, ProgramCache& cache, Resources& resources) : device_(device), cache_(cache), resources_(resources) {}
@@ -48,11 +48,12 @@ class Executor {
       }
     for (size_t i = 0; i < missing.size(); ++i) {
       if (progress) progress(i, missing.size());
+      const uint64_t misses = cache_.counters().misses;
       auto kernel = cache_.get(device_, missing[i]);
       if (!kernel) return fail(std::move(kernel).error().within("kernel " + missing[i].entry));
+      if (cache_.counters().misses != misses) new_programs_.push_back(kernel->get());
       programs_[missing[i].text] = std::move(*kernel);
     }
-    if (progress) progress(missing.size(), missing.size());
     return {};
   }
 
@@ -97,16 +98,26 @@ class Executor {
     return {};
   }
 
+  // Keeps on disk the programs that were compiled, not loaded. Some drivers make machine code at the first dispatch, so the time to call it is after
+  // every step ran once; it costs file writes and compile time.
+  void store_new_programs(const Progress& progress) {
+    for (size_t i = 0; i < new_programs_.size(); ++i) {
+      if (progress) progress(i, new_programs_.size());
+      cache_.store(device_, *new_programs_[i]);
+    }
+    new_programs_.clear();
+  }
+  size_t new_programs() const { return new_programs_.size(); }
+
   // While set, every step is timed dispatch by dispatch (and waited for). Not owned.
   void set_profile(Profile* profile) { profile_ = profile; }
-  size_t programs() const { return programs_.size(); }
-  gpu::Device& device() { return device_; }
 
  private:
   gpu::Device& device_;
   ProgramCache& cache_;
   Resources& resources_;
   std::map<std::string, std::unique_ptr<gpu::Kernel>> programs_;   // by lowered text
+  std::vector<gpu::Kernel*> new_programs_;   // compiled since the last store_new_programs()
   Profile* profile_ = nullptr;
 };
 

@@ -116,7 +116,8 @@ class Device {
   virtual Status read_rows(const Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) = 0;
 
   // Returns as soon as the work is handed over. A profiled submission waits for all work before it and for its own.
-  virtual Result<std::unique_ptr<Fence>> submit(CommandList& list, bool profiled = false) = 0;
+  // The fence is the list's own, so that submitting allocates nothing: valid until the list is submitted again or destroyed.
+  virtual Result<Fence*> submit(CommandList& list, bool profiled = false) = 0;
 };
 
 // The devices of one API, GPUs before CPUs, or why there are none (kNotFound says what to install). Opening is by index into that list.
