@@ -11,8 +11,9 @@
 namespace {
 using chat::Options;
 
-void add_options(CLI::App& app, Options& options, std::string& file) {
+void add_options(CLI::App& app, Options& options, std::string& file, std::string& dash) {
   app.add_option("model", options.model, "GGUF file (architecture llama; weights F32, F16, Q8_0, Q4_0, Q4_1)")->required();
+  app.add_option("input", dash, "-: ask what is on standard input")->check(CLI::IsMember({"-"}));
   app.add_option("-p,--prompt", options.prompt, "ask this, print the answer, leave");
   app.add_option("-f,--file", file, "ask what this file holds (-: standard input)");
   app.add_option("--system", options.system, "system message");
@@ -105,13 +106,14 @@ int run(Options options, const std::string& file) {
 int main(int argc, char** argv) {
   CLI::App app("tessera-chat: talk to a language model on this machine's GPU. With a terminal and no prompt it is a conversation.");
   Options options;
-  std::string file;
-  add_options(app, options, file);
+  std::string file, dash;
+  add_options(app, options, file, dash);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : chat::kExitUsage;
   }
   options.has_prompt = app.count("--prompt") > 0;
+  if (!dash.empty()) file = dash;
   return run(std::move(options), file);
 }

@@ -81,8 +81,8 @@ std::vector<EmbedCase> cases() {
             if (full_tier() || pick == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = activations}, vocab, channels});
           }
   const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D};
-  all.push_back({WeightType::kQ4_1, buffers, 127, 96, 2048, 0, "_parts"});
-  all.push_back({WeightType::kF16, buffers, 127, 32, 2560, 0, "_parts"});
+  all.push_back({WeightType::kQ4_1, buffers, 1000, 32, 4096, 0, "_parts"});  // 4 KiB hold the 32 tokens' result, too
+  all.push_back({WeightType::kF16, buffers, 510, 32, 8192, 0, "_parts"});
   all.push_back({WeightType::kQ8_0, images, 127, 96, 0, 4, "_folded"});
   return all;
 }

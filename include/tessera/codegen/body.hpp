@@ -83,7 +83,7 @@ class BodyLowering : public ExpressionLowering {
     } else if (cursor_.accept("static")) {
       static_if();
     } else if (cursor_.accept("if")) {
-      if_statement(line, "if (");
+      if_statement(line);
     } else if (cursor_.accept("while")) {
       cursor_.expect("(", "after while");
       const Expr test = condition("while");
@@ -122,15 +122,16 @@ class BodyLowering : public ExpressionLowering {
     out_.dedent();
   }
 
-  void if_statement(int line, std::string_view head) {
-    cursor_.expect("(", "after if");
-    const Expr test = condition("if");
-    cursor_.expect(")", "after the condition");
-    body_of(line, cat(head, test.text, ")"));
-    const int other = cursor_.line();
-    if (!cursor_.accept("else")) return;
-    if (cursor_.accept("if")) return if_statement(other, "else if (");
-    body_of(other, "else");
+  void if_statement(int line) {
+    for (std::string_view head = "if ("; !cursor_.failed(); head = "else if (") {
+      cursor_.expect("(", "after if");
+      const Expr test = condition("if");
+      cursor_.expect(")", "after the condition");
+      body_of(line, cat(head, test.text, ")"));
+      line = cursor_.line();
+      if (!cursor_.accept("else")) return;
+      if (!cursor_.accept("if")) return body_of(line, "else");
+    }
   }
 
   // Leaves the chosen branch in place of the statement: its declarations are seen by what follows.

@@ -82,9 +82,10 @@ class HeaderLowering {
       TESSERA_TRY(
           add(decl.name, {Role::kConst, {boolean ? Kind::kBool : Kind::kInt, 1}, std::string(decl.name), decl.line, false, 0, value, nullptr}));
     }
-    for (const auto& [name, value] : lowering_.variant.consts)
-      if (std::none_of(source_.consts.begin(), source_.consts.end(), [&](const ScalarDecl& decl) { return decl.name == name; }))
-        return fail(ErrorCode::kCompile, cat(source_.file, ": the variant gives a value for '", name, "', which is not a const of this kernel"));
+    for (const auto& given : lowering_.variant.consts)
+      if (std::none_of(source_.consts.begin(), source_.consts.end(), [&](const ScalarDecl& decl) { return decl.name == given.first; }))
+        return fail(ErrorCode::kCompile,
+                    cat(source_.file, ": the variant gives a value for '", given.first, "', which is not a const of this kernel"));
     return {};
   }
 

@@ -1,0 +1,205 @@
+// Sessions on a tiny model: what a turn runs, how answers end, what stays after errors and cancellation, and bad options.
+#include <thread>
+
+#include "model_fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+// Loaded once: the model is random, so answers are nonsense, which is enough here. Its vocabulary has the ChatML control tokens.
+const Model* tiny_model() {
+  static const Model* model = []() -> const Model* {
+    auto device = Device::open("auto");
+    if (!device) return nullptr;
+    auto loaded = Model::load(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"), *device, {.context_tokens = 256});
+    EXPECT_TRUE(loaded) << loaded.error().message();
+    loaded->set_chat_template(*ChatTemplate::named("chatml"));
+    return new Model(std::move(*loaded));
+  }();
+  return model;
+}
+
+class SessionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (tiny_model() == nullptr) GTEST_SKIP() << "no OpenCL device";
+  }
+};
+
+TEST_F(SessionTest, TextStreamsAndEqualsTheReply) {
+  Session session(*tiny_model());
+  std::string streamed;
+  const auto reply = session.reply("hello", {.max_tokens = 20}, [&](std::string_view text) {
+    streamed += text;
+    return true;
+  });
+  ASSERT_TRUE(reply) << reply.error().message();
+  EXPECT_EQ(streamed, reply->text);
+  EXPECT_EQ(session.messages().back().content, reply->text);
+  EXPECT_LE(reply->tokens, 20);
+}
+
+TEST_F(SessionTest, TheNextTurnRunsOnlyItsNewTokens) {
+  Session session(*tiny_model());
+  const auto first = session.reply("a long first question, to be run only once", {.max_tokens = 8});
+  ASSERT_TRUE(first);
+  const int32_t used = session.context_used();
+  const uint64_t dispatches = tiny_model()->runtime()->counters().dispatches;
+  const auto second = session.reply("b", {.max_tokens = 1});
+  ASSERT_TRUE(second);
+  EXPECT_GT(tiny_model()->runtime()->counters().dispatches, dispatches);
+  // What is new: the end of the first answer's turn, "b" in its scaffold, and at most one token chosen but not yet run.
+  EXPECT_LE(second->prompt_tokens, session.context_used() - used + 1);
+  EXPECT_LT(second->prompt_tokens, first->prompt_tokens);
+}
+
+TEST_F(SessionTest, AConversationEqualsItsPromptRunAtOnce) {
+  Session session(*tiny_model());
+  const auto first = session.reply("one", {.max_tokens = 6});
+  ASSERT_TRUE(first);
+  const auto second = session.reply("two", {.max_tokens = 6});
+  ASSERT_TRUE(second);
+  // The same two turns in another session, whose cache begins empty, give the same text.
+  Session other(*tiny_model());
+  ASSERT_EQ(other.reply("one", {.max_tokens = 6})->text, first->text);
+  EXPECT_EQ(other.reply("two", {.max_tokens = 6})->text, second->text);
+}
+
+TEST_F(SessionTest, SameSeedSameText) {
+  const GenerateOptions options{.max_tokens = 16, .sampler = {.temperature = 1.0f, .top_k = 50, .seed = 7}};
+  const auto answer = [&](const GenerateOptions& o) { return Session(*tiny_model()).reply("x", o)->text; };
+  EXPECT_EQ(answer(options), answer(options));
+  GenerateOptions other = options;
+  other.sampler.seed = 8;
+  EXPECT_NE(answer(options), answer(other));
+}
+
+TEST_F(SessionTest, StopStringsEndTheAnswerBeforeThem) {
+  const std::string whole = Session(*tiny_model()).reply("stop", {.max_tokens = 24})->text;
+  const auto next_character = [&](size_t at) {
+    do ++at;
+    while (at < whole.size() && (static_cast<unsigned char>(whole[at]) & 0xc0) == 0x80);
+    return at;
+  };
+  const size_t from = next_character(whole.size() / 2), to = next_character(next_character(from));
+  ASSERT_LT(from, whole.size());
+  const std::string stop = whole.substr(from, to - from);
+  Session session(*tiny_model());
+  const auto reply = session.reply("stop", {.max_tokens = 24, .stop = {"never to be seen", stop}});
+  ASSERT_TRUE(reply) << reply.error().message();
+  EXPECT_EQ(reply->stop_reason, StopReason::kStopString);
+  EXPECT_EQ(reply->text, whole.substr(0, whole.find(stop)));
+  EXPECT_TRUE(session.reply("go on", {.max_tokens = 2}));
+}
+
+TEST_F(SessionTest, ACallbackCanEndTheAnswer) {
+  Session session(*tiny_model());
+  const auto reply = session.reply("x", {.max_tokens = 50}, [](std::string_view) { return false; });
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->stop_reason, StopReason::kCancelled);
+}
+
+TEST_F(SessionTest, CancelFromAnotherThreadKeepsTheSessionUsable) {
+  Session session(*tiny_model());
+  std::atomic<bool> began = false;
+  std::thread other([&] {
+    while (!began) std::this_thread::yield();
+    session.cancel();
+  });
+  const auto reply = session.reply("x", {.max_tokens = 200}, [&](std::string_view) {
+    began = true;
+    return true;
+  });
+  began = true;
+  other.join();
+  ASSERT_TRUE(reply) << reply.error().message();
+  EXPECT_TRUE(reply->stop_reason == StopReason::kCancelled || reply->stop_reason == StopReason::kEndOfText || reply->stop_reason == StopReason::kMaxTokens || reply->stop_reason == StopReason::kContextFull);
+  session.clear();
+  EXPECT_EQ(session.reply("hello", {.max_tokens = 8})->text, Session(*tiny_model()).reply("hello", {.max_tokens = 8})->text);
+}
+
+TEST_F(SessionTest, TwoThreadsInOneSessionAreRefused) {
+  Session session(*tiny_model());
+  std::optional<ErrorCode> inner;
+  const auto reply = session.reply("x", {.max_tokens = 3}, [&](std::string_view) {
+    const auto second = session.reply("y");
+    if (!second) inner = second.error().code();
+    return true;
+  });
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(inner, ErrorCode::kBusy);
+}
+
+TEST_F(SessionTest, ManySessionsInManyThreadsAnswerAsAlone) {
+  const std::string alone = Session(*tiny_model()).reply("hello", {.max_tokens = 8})->text;
+  std::vector<std::string> answers(3);
+  std::vector<std::thread> threads;
+  for (std::string& answer : answers) threads.emplace_back([&answer] { answer = Session(*tiny_model()).reply("hello", {.max_tokens = 8})->text; });
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& answer : answers) EXPECT_EQ(answer, alone);
+}
+
+TEST_F(SessionTest, AFullContextIsAnOutcomeAndATurnTooLongAnError) {
+  Session session(*tiny_model());
+  const auto too_long = session.reply(std::string(4000, 'q'));
+  ASSERT_FALSE(too_long);
+  EXPECT_EQ(too_long.error().code(), ErrorCode::kContextFull);
+  EXPECT_NE(too_long.error().message().find("256"), std::string::npos) << too_long.error().message();
+  EXPECT_TRUE(session.messages().empty());
+  const auto reply = session.reply("x", {.max_tokens = 100000});   // nothing went wrong before: the session is as new
+  ASSERT_TRUE(reply) << reply.error().message();
+  EXPECT_TRUE(reply->stop_reason == StopReason::kContextFull || reply->stop_reason == StopReason::kEndOfText);
+  EXPECT_LE(session.context_used(), 257);
+}
+
+TEST_F(SessionTest, PagesComeBack) {
+  PagedCache& cache = tiny_model()->runtime()->cache();
+  const int32_t free_before = cache.statistics().free_pages;
+  {
+    Session session(*tiny_model());
+    ASSERT_TRUE(session.reply("hello", {.max_tokens = 4}));
+    EXPECT_LT(cache.statistics().free_pages, free_before);
+  }
+  EXPECT_EQ(cache.statistics().free_pages, free_before);
+}
+
+struct BadOptions {
+  const char* name;
+  GenerateOptions options;
+  const char* said;   // part of the message
+};
+
+class BadOptionsTest : public testing::TestWithParam<BadOptions> {};
+
+TEST_P(BadOptionsTest, IsATypedErrorAndChangesNothing) {
+  if (tiny_model() == nullptr) GTEST_SKIP() << "no OpenCL device";
+  Session session(*tiny_model());
+  const auto reply = session.reply("x", GetParam().options);
+  ASSERT_FALSE(reply);
+  EXPECT_EQ(reply.error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_NE(reply.error().message().find(GetParam().said), std::string::npos) << reply.error().message();
+  EXPECT_TRUE(session.messages().empty());
+  EXPECT_EQ(session.context_used(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, BadOptionsTest,
+                         testing::Values(BadOptions{"temperature_nan", {.sampler = {.temperature = NAN}}, "temperature"}, BadOptions{"temperature_negative", {.sampler = {.temperature = -1.0f}}, "temperature"},
+                                         BadOptions{"temperature_infinite", {.sampler = {.temperature = INFINITY}}, "temperature"}, BadOptions{"top_k_negative", {.sampler = {.temperature = 1.0f, .top_k = -1}}, "top_k"},
+                                         BadOptions{"max_tokens_zero", {.max_tokens = 0}, "max_tokens"}, BadOptions{"stop_empty", {.stop = {"a", ""}}, "stop"}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST_F(SessionTest, TokensOutsideTheVocabularyNeverReachTheDevice) {
+  Sequence sequence(tiny_model()->runtime());
+  for (const int32_t bad : {-1, tiny_model()->config().vocab_size, INT32_MAX}) {
+    const uint64_t submissions = tiny_model()->runtime()->counters().submissions;
+    const auto result = sequence.append(std::vector<int32_t>{1, bad});
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code(), ErrorCode::kInvalidArgument);
+    EXPECT_EQ(tiny_model()->runtime()->counters().submissions, submissions);
+  }
+  EXPECT_FALSE(sequence.append(std::vector<int32_t>{}));
+  EXPECT_EQ(sequence.length(), 0);
+}
+
+}  // namespace
+}  // namespace tessera::test

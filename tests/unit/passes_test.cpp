@@ -1,0 +1,233 @@
+// Each fusion as text, before and after, and the graphs that it must leave alone.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tessera/ops/op_table.hpp"
+#include "tessera/plan/passes/fold_gated.hpp"
+#include "tessera/plan/passes/fold_norm.hpp"
+#include "tessera/plan/passes/fold_residual.hpp"
+#include "tessera/plan/passes/remove_unused.hpp"
+#include "tessera/plan/passes/stack_matmuls.hpp"
+
+namespace tessera {
+namespace {
+
+// "y = matmul(x=x, w=a + b)", a node a line; "q @0 of a + b" is a range of another value's channels.
+std::string value_text(const Graph& graph, ValueId id) {
+  const Value& value = graph[id];
+  return value.parent == kNoValue ? value.name : value.name + "@" + std::to_string(value.channel_offset) + " of [" + graph[value.parent].name + "]";
+}
+std::string text_of(const Graph& graph) {
+  std::string text;
+  for (const Node& node : graph.nodes) {
+    for (size_t i = 0; i < node.outputs.size(); ++i) text += (i == 0 ? "" : ", ") + value_text(graph, node.outputs[i].second);
+    text += " = " + node.op + "(";
+    for (size_t i = 0; i < node.inputs.size(); ++i) text += (i == 0 ? "" : ", ") + node.inputs[i].first + "=" + value_text(graph, node.inputs[i].second);
+    text += ")\n";
+  }
+  return text;
+}
+
+class Passes : public testing::Test {
+ protected:
+  ValueId activation(const char* name, int64_t channels = 32, int64_t rows = 1) { return g.activation(name, rows, channels); }
+  ValueId weight(const char* name, int64_t rows = 32, WeightType type = WeightType::kQ4_0) { return g.weight({name, type, rows, 32}); }
+  ValueId gain(const char* name) { return g.weight({name, WeightType::kF32, 1, 32}); }
+  ValueId named(ValueId id, const char* name) {
+    g.graph()[id].name = name;
+    return id;
+  }
+  ValueId matmul(ValueId x, ValueId w, const char* name) { return named(ops::matmul(g, x, w), name); }
+  ValueId add(ValueId a, ValueId b, const char* name) { return named(ops::add(g, a, b), name); }
+  std::string text() { return text_of(g.graph()); }
+  // The pass changes nothing.
+  template <class Pass>
+  void expect_untouched(Pass&& pass) {
+    const std::string before = text();
+    pass(g.graph());
+    EXPECT_EQ(text(), before);
+  }
+
+  GraphBuilder g;
+};
+
+// ---- remove_unused -----------------------------------------------------------------------------------------------------------------
+
+TEST_F(Passes, RemoveUnusedKeepsWhatLeadsToResults) {
+  const ValueId x = activation("x"), h = matmul(x, weight("a"), "h"), y = matmul(h, weight("b"), "y");
+  matmul(h, weight("c"), "unused");
+  g.graph()[y].role = ValueRole::kOutput;
+  ops::argmax(g, matmul(x, weight("d"), "z"), g.input("id", DType::kI32, 1, {1}));
+  passes::remove_unused(g.graph());
+  EXPECT_EQ(text(), "h = matmul(x=x, w=a)\ny = matmul(x=h, w=b)\nz = matmul(x=x, w=d)\nid = argmax(x=z)\n");
+}
+
+TEST_F(Passes, RemoveUnusedKeepsWritesOfState) {
+  const ops::AttentionShape shape{2, 2, 16, 16};
+  const ops::KvPages kv{g.state("kp", DType::kF32, 4, {1, 2, 16, 4}), g.state("vp", DType::kF32, 4, {1, 2, 16, 4}), g.input("table", DType::kI32, 1, {1})};
+  const ValueId x = activation("x");
+  const ValueId q = ops::rope_kv(g, matmul(x, weight("wq"), "q"), matmul(x, weight("wk"), "k"), matmul(x, weight("wv"), "v"), g.input("angles", DType::kF32, 4, {16, 4}), kv, shape);
+  ops::attention(g, q, kv, shape);  // nobody reads it: the last layer of a chunk without logits
+  passes::remove_unused(g.graph());
+  ASSERT_EQ(g.graph().nodes.size(), 4u);
+  EXPECT_EQ(g.graph().nodes.back().op, "rope_kv");
+}
+
+// ---- fold_gated --------------------------------------------------------------------------------------------------------------------
+
+TEST_F(Passes, FoldGatedMakesOneMatmul) {
+  const ValueId x = activation("x");
+  named(ops::gated_silu(g, matmul(x, weight("gate"), "a"), matmul(x, weight("up"), "b")), "y");
+  passes::fold_gated(g.graph());
+  EXPECT_EQ(text(), "y = matmul(x=x, w=gate | up)\n");
+  const WeightDesc& desc = g.graph()[g.graph().nodes[0].input("w")].weight;
+  EXPECT_TRUE(desc.interleaved);
+  EXPECT_EQ(desc.key(), "gate|up");
+}
+
+TEST_F(Passes, FoldGatedNeedsOneInput) {
+  ops::gated_silu(g, matmul(activation("x"), weight("gate"), "a"), matmul(activation("z"), weight("up"), "b"));
+  expect_untouched(passes::fold_gated);
+}
+TEST_F(Passes, FoldGatedNeedsOneType) {
+  const ValueId x = activation("x");
+  ops::gated_silu(g, matmul(x, weight("gate"), "a"), matmul(x, weight("up", 32, WeightType::kQ8_0), "b"));
+  expect_untouched(passes::fold_gated);
+}
+TEST_F(Passes, FoldGatedNeedsSoleUse) {
+  const ValueId x = activation("x"), gate = matmul(x, weight("gate"), "a");
+  ops::gated_silu(g, gate, matmul(x, weight("up"), "b"));
+  add(gate, x, "also");
+  expect_untouched(passes::fold_gated);
+}
+TEST_F(Passes, FoldGatedLeavesASquareAlone) {  // silu(g) · g: both inputs are one matmul
+  const ValueId gate = matmul(activation("x"), weight("gate"), "a");
+  ops::gated_silu(g, gate, gate);
+  expect_untouched(passes::fold_gated);
+}
+TEST_F(Passes, FoldGatedLeavesOutputsAlone) {
+  const ValueId x = activation("x"), gate = matmul(x, weight("gate"), "a");
+  g.graph()[gate].role = ValueRole::kOutput;
+  ops::gated_silu(g, gate, matmul(x, weight("up"), "b"));
+  expect_untouched(passes::fold_gated);
+}
+
+// ---- stack_matmuls -----------------------------------------------------------------------------------------------------------------
+
+class StackMatmuls : public Passes {
+ protected:
+  void rope(ValueId q, ValueId k, ValueId v) {
+    const ops::KvPages kv{g.state("kp", DType::kF32, 4, {1, 1, 16, 4}), g.state("vp", DType::kF32, 4, {1, 1, 16, 4}), g.input("table", DType::kI32, 1, {1})};
+    named(ops::rope_kv(g, q, k, v, g.input("angles", DType::kF32, 4, {16, 4}), kv, {2, 1, 16, 16}), "turned");
+  }
+};
+
+TEST_F(StackMatmuls, MakesRangesOfOneResult) {
+  const ValueId x = activation("x");
+  rope(matmul(x, weight("wq"), "q"), matmul(x, weight("wk", 16), "k"), matmul(x, weight("wv", 16), "v"));
+  passes::stack_matmuls(g.graph());
+  EXPECT_EQ(text(), "wq + wk + wv = matmul(x=x, w=wq + wk + wv)\n"
+                    "turned, kp, vp = rope_kv(q=q@0 of [wq + wk + wv], k=k@32 of [wq + wk + wv], v=v@48 of [wq + wk + wv], angles=angles, block_table=table)\n");
+  const Graph& graph = g.graph();
+  EXPECT_EQ(graph[graph.nodes[0].output("y")].channels, 64);
+  EXPECT_EQ(graph[graph.nodes[0].input("w")].weight.key(), "wq+wk+wv");
+}
+
+TEST_F(StackMatmuls, StacksQAndKWhenVIsOfAnotherType) {
+  const ValueId x = activation("x");
+  rope(matmul(x, weight("wq"), "q"), matmul(x, weight("wk", 16), "k"), matmul(x, weight("wv", 16, WeightType::kQ8_0), "v"));
+  passes::stack_matmuls(g.graph());
+  EXPECT_EQ(text(), "wq + wk = matmul(x=x, w=wq + wk)\nv = matmul(x=x, w=wv)\n"
+                    "turned, kp, vp = rope_kv(q=q@0 of [wq + wk], k=k@32 of [wq + wk], v=v, angles=angles, block_table=table)\n");
+}
+
+TEST_F(StackMatmuls, NeedsNeighboursOfOneType) {  // q and v are alike, k between them is not
+  const ValueId x = activation("x");
+  rope(matmul(x, weight("wq"), "q"), matmul(x, weight("wk", 16, WeightType::kF16), "k"), matmul(x, weight("wv", 16), "v"));
+  expect_untouched(passes::stack_matmuls);
+}
+TEST_F(StackMatmuls, NeedsOneInput) {
+  rope(matmul(activation("x1"), weight("wq"), "q"), matmul(activation("x2"), weight("wk", 16), "k"), matmul(activation("x3"), weight("wv", 16), "v"));
+  expect_untouched(passes::stack_matmuls);
+}
+TEST_F(StackMatmuls, NeedsSoleUse) {
+  const ValueId x = activation("x"), q = matmul(x, weight("wq"), "q"), k = matmul(x, weight("wk", 16), "k"), v = matmul(x, weight("wv", 16), "v");
+  rope(q, k, v);
+  add(q, x, "1");
+  add(k, activation("y", 16), "2");
+  add(v, activation("z", 16), "3");
+  expect_untouched(passes::stack_matmuls);
+}
+
+// ---- fold_norm ---------------------------------------------------------------------------------------------------------------------
+
+TEST_F(Passes, FoldNormGoesIntoEveryMatmul) {
+  const ValueId h = ops::rms_norm(g, activation("x"), gain("gamma"), 1e-6f);
+  matmul(h, weight("a"), "ya");
+  matmul(h, weight("b"), "yb");
+  passes::fold_norm(g.graph());
+  EXPECT_EQ(text(), "ya = matmul(x=x, w=a, gamma=gamma)\nyb = matmul(x=x, w=b, gamma=gamma)\n");
+  for (const Node& node : g.graph().nodes) EXPECT_FLOAT_EQ(static_cast<float>(node.attribute("eps")), 1e-6f);
+}
+TEST_F(Passes, FoldNormLeavesSeveralTokensAlone) {
+  matmul(ops::rms_norm(g, activation("x", 32, 2), gain("gamma"), 1e-6f), weight("a"), "y");
+  expect_untouched(passes::fold_norm);
+}
+TEST_F(Passes, FoldNormNeedsOnlyMatmuls) {
+  const ValueId x = activation("x"), h = ops::rms_norm(g, x, gain("gamma"), 1e-6f);
+  add(h, matmul(h, weight("a"), "y"), "sum");
+  expect_untouched(passes::fold_norm);
+}
+TEST_F(Passes, FoldNormLeavesUnreadNormsAlone) {
+  ops::rms_norm(g, activation("x"), gain("gamma"), 1e-6f);
+  expect_untouched(passes::fold_norm);
+}
+TEST_F(Passes, FoldNormLeavesOutputsAlone) {
+  const ValueId h = ops::rms_norm(g, activation("x"), gain("gamma"), 1e-6f);
+  g.graph()[h].role = ValueRole::kOutput;
+  matmul(h, weight("a"), "y");
+  expect_untouched(passes::fold_norm);
+}
+
+// ---- fold_residual -----------------------------------------------------------------------------------------------------------------
+
+TEST_F(Passes, FoldResidualTakesEitherSide) {
+  const ValueId x = activation("x"), h = activation("h");
+  add(x, matmul(h, weight("a"), "m"), "right");
+  add(matmul(h, weight("b"), "n"), x, "left");
+  passes::fold_residual(g.graph());
+  EXPECT_EQ(text(), "right = matmul(x=h, w=a, residual=x)\nleft = matmul(x=h, w=b, residual=x)\n");
+}
+TEST_F(Passes, FoldResidualStaysWhereTheSumWas) {  // the other term is made after the matmul
+  const ValueId x = activation("x"), m = matmul(x, weight("a"), "m"), late = named(ops::rms_norm(g, x, gain("gamma"), 1e-6f), "late");
+  add(late, m, "y");
+  passes::fold_residual(g.graph());
+  EXPECT_EQ(text(), "late = rms_norm(x=x, gamma=gamma)\ny = matmul(x=x, w=a, residual=late)\n");
+}
+TEST_F(Passes, FoldResidualOfTwoMatmulsTakesOne) {
+  const ValueId x = activation("x");
+  add(matmul(x, weight("a"), "m"), matmul(x, weight("b"), "n"), "y");
+  passes::fold_residual(g.graph());
+  EXPECT_EQ(text(), "m = matmul(x=x, w=a)\ny = matmul(x=x, w=b, residual=m)\n");
+}
+TEST_F(Passes, FoldResidualOfAChainTakesOnlyOneTerm) {  // (x + m) + z: the first sum is a matmul with a residual already
+  const ValueId x = activation("x");
+  add(add(x, matmul(x, weight("a"), "m"), "s"), activation("z"), "y");
+  passes::fold_residual(g.graph());
+  EXPECT_EQ(text(), "s = matmul(x=x, w=a, residual=x)\ny = add(a=s, b=z)\n");
+}
+TEST_F(Passes, FoldResidualNeedsSoleUse) {
+  const ValueId x = activation("x"), m = matmul(x, weight("a"), "m");
+  add(x, m, "y");
+  matmul(m, weight("b"), "z");
+  expect_untouched(passes::fold_residual);
+}
+TEST_F(Passes, FoldResidualLeavesADoublingAlone) {  // m + m
+  const ValueId m = matmul(activation("x"), weight("a"), "m");
+  add(m, m, "y");
+  expect_untouched(passes::fold_residual);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,223 @@
+// Plans of a small llama: how many dispatches, which storages, what is said when nothing fits. No device.
+#include "tessera/plan/planner.hpp"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tessera/model/arch_llama.hpp"
+#include "tessera/plan/dump.hpp"
+
+namespace tessera {
+namespace {
+
+constexpr int kLayers = 3;
+
+ModelConfig config() {
+  ModelConfig c;
+  c.architecture = "llama";
+  c.n_layers = kLayers;
+  c.dim = 64;
+  c.hidden_dim = 96;
+  c.n_heads = 4;
+  c.n_kv_heads = 2;
+  c.head_dim = c.n_rot = 16;
+  c.vocab_size = 320;
+  c.context_length = 128;
+  return c;
+}
+
+std::vector<WeightRef> weights() {
+  std::vector<WeightRef> refs = {{"token_embd.weight", WeightType::kQ8_0, 320, 64, {}}, {"output_norm.weight", WeightType::kF32, 1, 64, {}}, {"output.weight", WeightType::kQ4_0, 320, 64, {}}};
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const auto add = [&](const char* name, int64_t rows, int64_t columns) { refs.push_back({cat("blk.", layer, ".", name, ".weight"), rows == 1 ? WeightType::kF32 : WeightType::kQ4_0, rows, columns, {}}); };
+    add("attn_norm", 1, 64);
+    add("attn_q", 64, 64);
+    add("attn_k", 32, 64);
+    add("attn_v", 32, 64);
+    add("attn_output", 64, 64);
+    add("ffn_norm", 1, 64);
+    add("ffn_gate", 96, 64);
+    add("ffn_up", 96, 64);
+    add("ffn_down", 64, 96);
+  }
+  return refs;
+}
+
+DeviceInfo device() {
+  DeviceInfo info;
+  info.name = "a device of the test";
+  info.max_allocation_bytes = info.max_binding_bytes = 1 << 26;
+  info.buffer_offset_alignment = 64;
+  info.max_image_width = info.max_image_height = 16384;
+  return info;
+}
+
+Graph llama(const StepShape& shape) {
+  const ModelConfig c = config();
+  const std::vector<WeightRef> refs = weights();
+  auto graph = build_llama({.config = &c, .weights = &refs, .shape = shape, .pages = 8, .page_tokens = 16, .kv_type = DType::kF32, .context_pages = 8});
+  EXPECT_TRUE(graph) << graph.error().message();
+  return std::move(*graph);
+}
+
+Result<Plan> plan(const StepShape& shape, const DeviceInfo& info = device(), const Tuning& tuning = {}) { return Planner(info, tuning).plan(llama(shape), shape); }
+
+std::vector<std::string> kernels(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const Dispatch& dispatch : plan.dispatches) names.push_back(dispatch.variant.kernel);
+  return names;
+}
+
+using Names = std::vector<std::string>;
+Names repeated(Names head, const Names& layer, const Names& tail) {
+  for (int i = 0; i < kLayers; ++i) head.insert(head.end(), layer.begin(), layer.end());
+  head.insert(head.end(), tail.begin(), tail.end());
+  return head;
+}
+
+TEST(Planner, DecodeTakesSixDispatchesALayer) {
+  const auto p = plan({1, LogitRows::kLast});
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"gemv", "rope_kv", "attention", "gemv", "gemv", "gemv"}, {"gemv", "argmax"})) << dump(*p);
+}
+
+TEST(Planner, PrefillNormsOnItsOwn) {
+  const auto p = plan({32, LogitRows::kLast});
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"rms_norm", "gemm", "rope_kv", "attention", "gemm", "rms_norm", "gemm", "gemm"}, {"take_row", "gemv", "argmax"})) << dump(*p);
+}
+
+TEST(Planner, AChunkWithoutLogitsEndsWithItsLastKvWrite) {
+  const auto p = plan({32, LogitRows::kNone});
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(p->dispatches.back().variant.kernel, "rope_kv");
+  EXPECT_EQ(p->dispatches.size(), 1u + 8u * (kLayers - 1) + 3u);
+}
+
+// Programs do not depend on how many tokens a chunk has.
+TEST(Planner, ChunksOfEveryLengthShareTheirPrograms) {
+  const auto a = plan({8, LogitRows::kLast}), b = plan({128, LogitRows::kLast});
+  ASSERT_TRUE(a && b);
+  ASSERT_EQ(a->dispatches.size(), b->dispatches.size());
+  for (size_t d = 0; d < a->dispatches.size(); ++d) EXPECT_EQ(a->dispatches[d].variant, b->dispatches[d].variant) << a->dispatches[d].label;
+}
+
+// Every byte of the arena that a dispatch uses is its own while it is alive, and inside the arena.
+TEST(Planner, ArenaObjectsLieApart) {
+  for (const int64_t tokens : {1, 32}) {
+    const auto p = plan({tokens, LogitRows::kLast});
+    ASSERT_TRUE(p);
+    EXPECT_GE(p->arena_bytes, p->arena_lower_bound);
+    EXPECT_GT(p->arena_lower_bound, 0);
+    for (const Dispatch& dispatch : p->dispatches) {
+      std::set<int> objects;
+      for (const PlanBinding& binding : dispatch.bindings)
+        if (p->objects[static_cast<size_t>(binding.object)].home == Home::kArenaBuffer) objects.insert(binding.object);
+      for (const int i : objects) {
+        const PlanObject& a = p->objects[static_cast<size_t>(i)];
+        EXPECT_EQ(a.offset % 64, 0);
+        EXPECT_LE(a.offset + a.layout.object_bytes(), p->arena_bytes);
+        for (const int j : objects) {
+          const PlanObject& b = p->objects[static_cast<size_t>(j)];
+          if (i != j) EXPECT_TRUE(a.offset + a.layout.object_bytes() <= b.offset || b.offset + b.layout.object_bytes() <= a.offset) << dispatch.label << ": " << a.name << " and " << b.name;
+        }
+      }
+    }
+  }
+}
+
+// Which storages the tensors of one kind of home have.
+std::set<Storage> storages(const Plan& plan, std::set<Home> homes) {
+  std::set<Storage> found;
+  for (const PlanObject& object : plan.objects)
+    if (homes.contains(object.home) && object.plane != Plane::kWhole == (object.home == Home::kWeight)) found.insert(object.layout.storage);  // vectors are always buffers
+  return found;
+}
+
+Tuning images() {
+  Tuning tuning;
+  tuning.weight_storage = tuning.activation_storage = Storage::kImage2D;
+  return tuning;
+}
+
+TEST(Planner, PutsTensorsWhereTheTuningSays) {
+  const auto p = plan({32, LogitRows::kLast}, device(), images());
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(storages(*p, {Home::kWeight}), std::set{Storage::kImage2D});
+  EXPECT_EQ(storages(*p, {Home::kArenaBuffer, Home::kArenaImage}), std::set{Storage::kImage2D});
+  EXPECT_EQ(storages(*p, {Home::kState, Home::kInput, Home::kOutput}), std::set{Storage::kBuffer});
+  EXPECT_EQ(p->arena_bytes, 0);
+}
+
+TEST(Planner, FallsBackToBuffersWhereImagesAreTooSmall) {
+  DeviceInfo small = device();
+  small.max_image_width = 8;
+  const auto p = plan({32, LogitRows::kLast}, small, images());
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(storages(*p, {Home::kWeight}), std::set{Storage::kBuffer});
+  EXPECT_EQ(storages(*p, {Home::kArenaBuffer, Home::kArenaImage}), std::set{Storage::kBuffer});
+}
+
+TEST(Planner, FoldsHighWeightsButNeverActivations) {
+  DeviceInfo low = device();
+  low.max_image_height = 16;
+  const auto p = plan({32, LogitRows::kLast}, low, images());
+  ASSERT_TRUE(p) << p.error().message();
+  bool folded = false;
+  for (const PlanObject& object : p->objects) {
+    if (object.home == Home::kWeight) folded = folded || object.layout.fold == 16;
+    else EXPECT_EQ(object.layout.fold, 0) << object.name;
+  }
+  EXPECT_TRUE(folded);
+}
+
+TEST(Planner, NamesTheWeightThatFitsNowhere) {
+  DeviceInfo tiny = device();
+  tiny.max_binding_bytes = tiny.max_allocation_bytes = 16;
+  const auto p = plan({1, LogitRows::kLast}, tiny);
+  ASSERT_FALSE(p);
+  EXPECT_EQ(p.error().code(), ErrorCode::kLimit);
+  EXPECT_NE(p.error().message().find("token_embd.weight"), std::string::npos) << p.error().message();
+}
+
+TEST(Planner, NamesTheStateThatFitsNowhere) {
+  DeviceInfo tiny = device();
+  tiny.max_binding_bytes = 9000;   // weights come in parts, 8 pages of K take 8 · 2 · 16 · 16 · 4 bytes
+  const auto p = plan({1, LogitRows::kLast}, tiny);
+  ASSERT_FALSE(p);
+  EXPECT_EQ(p.error().code(), ErrorCode::kLimit);
+  EXPECT_NE(p.error().message().find("k.0"), std::string::npos) << p.error().message();
+}
+
+TEST(Planner, RefusesAGridBeyondTheDevices) {
+  DeviceInfo narrow = device();
+  narrow.max_grid = {2, 2, 2};
+  const auto p = plan({128, LogitRows::kLast}, narrow);
+  ASSERT_FALSE(p);
+  EXPECT_EQ(p.error().code(), ErrorCode::kLimit);
+}
+
+TEST(Planner, RefusesAnOpThatDoesNotExist) {
+  GraphBuilder g;
+  g.node({"convolve", {}, {{"y", g.output("y", 1, 4)}}, {}});
+  const DeviceInfo info = device();
+  const Tuning tuning;
+  const auto p = Planner(info, tuning).plan(std::move(g.graph()), {});
+  ASSERT_FALSE(p);
+  EXPECT_NE(p.error().message().find("convolve"), std::string::npos);
+}
+
+// A matrix of one row is a matrix: it multiplies.
+TEST(Planner, PlansAMatmulOfOneRow) {
+  GraphBuilder g;
+  ops::matmul_into(g, g.activation("x", 1, 64), g.weight({"w", WeightType::kF32, 1, 64}), g.output("y", 1, 1));
+  const DeviceInfo info = device();
+  const Tuning tuning;
+  const auto p = Planner(info, tuning).plan(std::move(g.graph()), {});
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(p->dispatches.size(), 1u);
+}
+
+}  // namespace
+}  // namespace tessera

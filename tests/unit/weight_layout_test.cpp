@@ -1,0 +1,231 @@
+// Weights as they lie on a device. The packed planes are read back here by an unpacking of our own, texel by texel through locate(), and
+// must give what dequantize_row gives; every other byte is zero, and every byte that a value lies in belongs to that value alone.
+#include "tessera/tensor/weight_layout.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "tessera/base/text.hpp"
+
+namespace tessera {
+namespace {
+
+constexpr StorageLimits kWide{1 << 28, 1 << 28, 16384, 16384, 1 << 26};
+
+using Bytes = std::vector<std::byte>;
+
+Bytes random_rows(WeightType type, int64_t rows, int64_t columns, uint32_t seed) {
+  std::mt19937 random(seed);
+  Bytes bytes(static_cast<size_t>(rows * row_bytes(type, columns)));
+  for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+  const auto unit = static_cast<size_t>(format_of(type).block_bytes);
+  for (size_t at = 0; at < bytes.size(); at += unit) {  // finite floats and scales: all other bits stay random
+    if (type == WeightType::kF32) bytes[at + 3] = static_cast<std::byte>(0x3f);
+    else bytes[at + 1] = static_cast<std::byte>(0x2c);
+    if (format_of(type).has_min) bytes[at + 3] = static_cast<std::byte>(0xac);
+  }
+  return bytes;
+}
+
+// One plane of one part on the host, with a mark on every byte that somebody has read.
+struct HostPlane {
+  Layout layout;
+  Bytes bytes;
+  std::vector<uint8_t> nibbles_read;  // per byte: bit 0 the low half, bit 1 the high half
+
+  // `count` bytes at `offset` of the texel's row [block, first texel]; images hold 4 elements a pixel, neighbours side by side.
+  const std::byte* at(int64_t block, int64_t byte_in_block, uint8_t halves, int64_t count) {
+    const int64_t texel = byte_in_block / layout.texel_bytes(), rest = byte_in_block % layout.texel_bytes();
+    const std::array<int64_t, 2> coords{block, texel};
+    const TexelAddress<int64_t> place = locate<int64_t>(layout, coords);
+    const int64_t pixel_bytes = layout.texel_bytes() / (is_image(layout.storage) ? layout.pixels_per_texel() : 1);
+    const int64_t offset = (layout.storage == Storage::kImage2D ? place.y * layout.image_width() + place.x : place.x) * pixel_bytes + rest;
+    for (int64_t i = offset; i < offset + count; ++i) {
+      EXPECT_EQ(nibbles_read[static_cast<size_t>(i)] & halves, 0) << "two values in byte " << i;
+      nibbles_read[static_cast<size_t>(i)] |= halves;
+    }
+    return bytes.data() + offset;
+  }
+};
+
+struct PackedPart {
+  WeightPart part;
+  std::map<Plane, HostPlane> planes;
+};
+
+// Packs everything in uneven runs of blocks, as an upload in chunks does.
+std::vector<PackedPart> pack(const WeightDesc& desc, const WeightPlacement& placement, const std::vector<Bytes>& files) {
+  std::vector<PackedPart> packed;
+  for (const WeightPart& part : placement.parts) {
+    PackedPart out{part, {}};
+    for (const PlaneLayout& plane : part.planes) {
+      HostPlane host{plane.layout, Bytes(static_cast<size_t>(plane.layout.object_bytes())), {}};
+      host.nibbles_read.resize(host.bytes.size());
+      for (int64_t first = 0; first < part.blocks; first += 3)
+        pack_plane(desc, placement, part, plane, first, std::min<int64_t>(3, part.blocks - first), host.bytes, 0, [&](const WeightSource& source, int64_t row) {
+          const size_t file = static_cast<size_t>(&source - desc.sources.data());
+          return files[file].data() + row * row_bytes(source.type, source.columns);
+        });
+      out.planes.emplace(plane.plane, std::move(host));
+    }
+    packed.push_back(std::move(out));
+  }
+  return packed;
+}
+
+// The value of [padded row r of block b, column k]: the header comment of weight_layout.hpp, read once more.
+float value_at(PackedPart& part, const WeightFormat& format, int width, int64_t block, int64_t r, int64_t k) {
+  const auto half_at = [&](Plane plane) {
+    uint16_t bits = 0;
+    HostPlane& host = part.planes.at(plane);
+    std::fill(host.nibbles_read.begin(), host.nibbles_read.end(), uint8_t{0});  // one scale serves 32 values
+    std::memcpy(&bits, host.at(block, (k / 32 * width + r) * 2, 3, 2), 2);
+    return half_to_float(bits);
+  };
+  if (format.bits == 32) {
+    float value = 0.0f;
+    std::memcpy(&value, part.planes.at(Plane::kFloats).at(block, (k * width + r) * 4, 3, 4), 4);
+    return value;
+  }
+  if (format.bits == 16) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, part.planes.at(Plane::kFloats).at(block, (k * width + r) * 2, 3, 2), 2);
+    return half_to_float(bits);
+  }
+  HostPlane& quants = part.planes.at(Plane::kQuants);
+  int q = 0;
+  if (format.bits == 8) {
+    q = static_cast<int8_t>(*quants.at(block, k * width + r, 3, 1));
+  } else {
+    const uint8_t half = k % 2 == 0 ? 1 : 2;
+    const auto byte = static_cast<uint8_t>(*quants.at(block, k / 2 * width + r, half, 1));
+    q = k % 2 == 0 ? byte & 15 : byte >> 4;
+  }
+  return half_at(Plane::kScales) * static_cast<float>(q - format.zero_point) + (format.has_min ? half_at(Plane::kMinima) : 0.0f);
+}
+
+struct Shape {
+  std::vector<int64_t> rows;  // of each source
+  int64_t columns;
+  bool interleaved;
+  int64_t group_rows;
+};
+
+WeightDesc describe(WeightType type, const Shape& shape) {
+  WeightDesc desc;
+  for (size_t i = 0; i < shape.rows.size(); ++i) desc.sources.push_back({cat("w", i), type, shape.rows[i], shape.columns, shape.group_rows});
+  desc.interleaved = shape.interleaved;
+  return desc;
+}
+
+void expect_round_trip(WeightType type, const Shape& shape, int width, Storage storage, const StorageLimits& limits, size_t least_parts, int64_t fold) {
+  SCOPED_TRACE(cat(format_of(type).name, " w", width, " ", name_of(storage), " rows ", shape.rows[0], "+… columns ", shape.columns, shape.interleaved ? " interleaved" : "", " parts ", least_parts));
+  const WeightFormat& format = format_of(type);
+  const WeightDesc desc = describe(type, shape);
+  const auto placement = place_weight(desc, width, storage, limits);
+  ASSERT_TRUE(placement) << placement.error().message();
+  ASSERT_GE(placement->parts.size(), least_parts);
+  std::vector<Bytes> files;
+  for (size_t i = 0; i < shape.rows.size(); ++i) files.push_back(random_rows(type, shape.rows[i], shape.columns, static_cast<uint32_t>(i + 1)));
+  std::vector<PackedPart> packed = pack(desc, *placement, files);
+
+  int64_t next_block = 0;
+  for (PackedPart& part : packed) {
+    ASSERT_EQ(part.part.first_block, next_block);
+    ASSERT_EQ(part.part.first_block % (shape.interleaved ? static_cast<int64_t>(shape.rows.size()) : 1), 0) << "a part begins with a whole pair";
+    next_block += part.part.blocks;
+    for (const PlaneLayout& plane : part.part.planes) {
+      ASSERT_EQ(plane.layout.storage, storage);
+      ASSERT_EQ(plane.layout.fold, fold);
+    }
+  }
+  ASSERT_EQ(next_block, block_count(desc, width));
+
+  std::vector<float> row(static_cast<size_t>(shape.columns));
+  const auto expect_row = [&](int64_t block, int64_t r, size_t source, int64_t file_row) {
+    auto part = std::find_if(packed.begin(), packed.end(), [&](const PackedPart& p) { return block >= p.part.first_block && block < p.part.first_block + p.part.blocks; });
+    dequantize_row(type, files[source].data() + file_row * row_bytes(type, shape.columns), shape.columns, row.data());
+    for (int64_t k = 0; k < shape.columns; ++k) ASSERT_EQ(value_at(*part, format, width, block - part->part.first_block, r, k), row[static_cast<size_t>(k)]) << "source " << source << " row " << file_row << " column " << k;
+  };
+  int64_t stacked = 0;
+  for (size_t source = 0; source < shape.rows.size(); ++source) {
+    for (int64_t file_row = 0; file_row < shape.rows[source]; ++file_row) {
+      const int64_t group = shape.group_rows == 0 ? shape.rows[source] : shape.group_rows;
+      const int64_t at = shape.group_rows == 0 ? padded : file_row / group * ((group + 3) / 4 * 4) + file_row % group;
+      if (shape.interleaved) expect_row(at / width * static_cast<int64_t>(shape.rows.size()) + static_cast<int64_t>(source), at % width, source, file_row);
+      else expect_row((stacked + at) / width, (stacked + at) % width, source, file_row);
+    }
+    stacked += desc.sources[source].padded_rows();
+  }
+  // What no value was read from is padding.
+  for (PackedPart& part : packed)
+    for (auto& [plane, host] : part.planes)
+      for (size_t i = 0; plane != Plane::kScales && plane != Plane::kMinima && i < host.bytes.size(); ++i) {
+        const auto byte = static_cast<uint8_t>(host.bytes[i]);
+        const auto unread = static_cast<uint8_t>(((host.nibbles_read[i] & 1) != 0 ? 0 : byte & 15) | ((host.nibbles_read[i] & 2) != 0 ? 0 : byte & 240));
+        ASSERT_EQ(unread, 0) << name_of(plane) << " byte " << i;
+      }
+}
+
+const std::vector<Shape>& shapes(WeightType type) {
+  static const std::vector<Shape> quantized = {{{5}, 32, false, 0}, {{127}, 96, false, 0}, {{12, 4, 4}, 64, false, 0}, {{21, 21}, 32, true, 0}, {{12, 6}, 32, false, 6}};
+  static const std::vector<Shape> plain = {{{1}, 1, false, 0}, {{3}, 5, false, 0}, {{127}, 127, false, 0}, {{12, 4, 4}, 3, false, 0}, {{21, 21}, 5, true, 0}, {{12, 6}, 7, false, 6}};
+  return is_quantized(type) ? quantized : plain;
+}
+
+TEST(PackPlane, UnpacksToTheFilesValues) {
+  for (const WeightFormat& format : kWeightFormats)
+    for (const int width : {4, 8, 16})
+      for (const Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
+        for (const Shape& shape : shapes(format.type)) expect_round_trip(format.type, shape, width, storage, kWide, 1, 0);
+}
+
+TEST(PackPlane, UnpacksFromParts) {
+  for (const WeightFormat& format : kWeightFormats)
+    for (const bool interleaved : {false, true}) {
+      const Shape shape{interleaved ? std::vector<int64_t>{45, 45} : std::vector<int64_t>{90}, 32, interleaved, 0};
+      StorageLimits limits = kWide;
+      limits.max_buffer_bytes = limits.max_object_bytes = plane_layouts(describe(format.type, shape), 6, 4, Storage::kBuffer)[0].layout.object_bytes();
+      expect_round_trip(format.type, shape, 4, Storage::kBuffer, limits, 4, 0);
+      expect_round_trip(format.type, shape, 4, Storage::kImage2D, limits, 4, 0);
+    }
+}
+
+TEST(PackPlane, UnpacksFromFoldedImages) {
+  StorageLimits limits = kWide;
+  limits.max_image_height = 7;  // folds are powers of two: 4 rows a panel
+  for (const WeightFormat& format : kWeightFormats)
+    for (const int width : {4, 8, 16}) expect_round_trip(format.type, {{127}, 64, false, 0}, width, Storage::kImage2D, limits, 1, 4);
+}
+
+TEST(PlaceWeight, FallsBackToBuffersWhereImagesAreTooNarrow) {
+  StorageLimits limits = kWide;
+  limits.max_image_width = 8;
+  const auto placement = place_weight(describe(WeightType::kQ4_0, {{64}, 512, false, 0}), 4, Storage::kImage2D, limits);
+  ASSERT_TRUE(placement) << placement.error().message();
+  EXPECT_EQ(placement->parts.size(), 1u);
+  for (const PlaneLayout& plane : placement->parts[0].planes) EXPECT_EQ(plane.layout.storage, Storage::kBuffer);
+}
+
+TEST(PlaceWeight, NamesTheWeightThatFitsNowhere) {
+  StorageLimits limits = kWide;
+  limits.max_buffer_bytes = limits.max_object_bytes = 100;  // less than one block of rows
+  const auto placement = place_weight(describe(WeightType::kF32, {{64}, 512, false, 0}), 4, Storage::kImage2D, limits);
+  ASSERT_FALSE(placement);
+  EXPECT_EQ(placement.error().code(), ErrorCode::kLimit);
+  EXPECT_NE(placement.error().message().find("w0"), std::string::npos) << placement.error().message();
+  EXPECT_NE(placement.error().message().find("100"), std::string::npos) << placement.error().message();
+}
+
+TEST(WeightPlacement, CountsItsBytes) {
+  const auto placement = place_weight(describe(WeightType::kQ4_1, {{127}, 96, false, 0}), 8, Storage::kBuffer, kWide);
+  ASSERT_TRUE(placement);
+  // 16 blocks of 8 rows: half a byte a value, and two bytes of scale and of minimum for each 32.
+  EXPECT_EQ(placement->object_bytes(), 16 * 8 * (96 / 2 + 96 / 32 * 2 * 2));
+}
+
+}  // namespace
+}  // namespace tessera
