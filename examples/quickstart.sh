@@ -11,7 +11,7 @@ SmolLM2-135M-Instruct (98 MB, kept in ~/.cache/tessera/models), and starts tesse
 
   MODEL.gguf, --model FILE   another GGUF file instead
   -p "a question"            ask one question; every other argument goes to tessera-chat as well
-  -                          read the question from standard input
+  -f FILE                    ask what FILE holds; with - it is read from standard input
 
 Without a question it opens a chat on a terminal, and asks "What is the capital of France?" where there is none.
 TEXT
@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
     --model) [ $# -gt 1 ] || { say "error: --model needs the path of a GGUF file"; exit 2; }; model=$2; shift ;;
     --model=*) model=${1#--model=} ;;
     *)
-      case $1 in -p | -p?* | --prompt | --prompt=* | -f | -f?* | --file | --file=* | -) prompted=yes ;; esac
+      case $1 in -p | -p?* | --prompt | --prompt=* | -f | -f?* | --file | --file=*) prompted=yes ;; esac
       chat_arguments+=("$1")
       ;;
   esac

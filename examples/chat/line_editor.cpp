@@ -2,7 +2,6 @@
 
 #include <histedit.h>
 
-#include <cerrno>
 #include <clocale>
 #include <cstdio>
 
@@ -12,6 +11,7 @@ struct LineEditor::State {
   EditLine* editor = nullptr;
   History* history = nullptr;
   HistEvent event{};
+  bool interrupted = false;   // Ctrl-C ended the line
 };
 
 LineEditor::LineEditor(const char* program) : state_(std::make_unique<State>()) {
@@ -25,8 +25,16 @@ LineEditor::LineEditor(const char* program) : state_(std::make_unique<State>()) 
   });
   el_set(state_->editor, EL_EDITOR, "emacs");
   el_set(state_->editor, EL_HIST, history, state_->history);
-  // The program has its own handler for Ctrl-C; libedit must give the interruption back instead of starting over.
-  el_set(state_->editor, EL_SIGNAL, 0);
+  // While a line is edited Ctrl-C is a key: libedit waits on when a signal interrupts its read.
+  el_set(state_->editor, EL_SETTY, "-d", "-isig", nullptr);
+  el_set(state_->editor, EL_CLIENTDATA, state_.get());
+  el_set(state_->editor, EL_ADDFN, "give-up-line", "leave the line unread", +[](EditLine* editor, int) -> unsigned char {
+    State* state = nullptr;
+    el_get(editor, EL_CLIENTDATA, &state);
+    state->interrupted = true;
+    return CC_EOF;
+  });
+  el_set(state_->editor, EL_BIND, "^C", "give-up-line", nullptr);
   el_source(state_->editor, nullptr);
 }
 
@@ -37,16 +45,13 @@ LineEditor::~LineEditor() {
 
 LineEditor::Input LineEditor::read() {
   int count = 0;
-  errno = 0;
+  state_->interrupted = false;
   const char* text = el_gets(state_->editor, &count);
-  if (text == nullptr || count <= 0) {
-    if (errno == EINTR || count < 0) {
-      el_set(state_->editor, EL_REFRESH);
-      el_reset(state_->editor);
-      return {Event::kInterrupt, {}};
-    }
-    return {Event::kEnd, {}};
+  if (state_->interrupted) {
+    el_reset(state_->editor);
+    return {Event::kInterrupt, {}};
   }
+  if (text == nullptr || count <= 0) return {Event::kEnd, {}};
   std::string line(text, static_cast<size_t>(count));
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
   if (!line.empty()) history(state_->history, &state_->event, H_ENTER, line.c_str());

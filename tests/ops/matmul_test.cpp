@@ -160,7 +160,8 @@ class GemmCase : public Matmul, public testing::WithParamInterface<MatmulCase> {
 TEST_P(GemvCase, EqualsReference) { check(GetParam(), 1, {1}); }
 TEST_P(GemmCase, EqualsReference) {
   check(GetParam(), 8, {1, 2, 8});
-  if (full_tier()) check(GetParam(), 32, {17, 32});
+  const bool small_bindings = GetParam().binding_bytes != 0;  // would not hold 32 tokens
+  if (full_tier() && !small_bindings) check(GetParam(), 32, {17, 32});
 }
 
 std::string name_of_case(const testing::TestParamInfo<MatmulCase>& info) {

@@ -196,13 +196,14 @@ TEST_P(StackedQkv, EqualsReferences) {
     expect_pages(run, c, "v_pages", projected(wv), position);
   }
 }
+std::string name_of_stack(const testing::TestParamInfo<StackedQkv::ParamType>& info) {
+  const auto& [width, storage, type, v_type] = info.param;
+  return cat("w", width, "_", name_of(storage), "_", format_of(type).name, "_v_", format_of(v_type).name);
+}
 INSTANTIATE_TEST_SUITE_P(RopeKv, StackedQkv,
                          testing::Values(std::tuple(4, Storage::kBuffer, WeightType::kQ4_0, WeightType::kQ4_0), std::tuple(8, Storage::kImage2D, WeightType::kQ8_0, WeightType::kQ8_0),
                                          std::tuple(16, Storage::kBuffer, WeightType::kQ4_1, WeightType::kQ4_1), std::tuple(8, Storage::kBuffer, WeightType::kQ4_0, WeightType::kQ8_0)),
-                         [](const auto& chosen) {
-                           const auto& [width, storage, type, v_type] = chosen.param;
-                           return cat("w", width, "_", name_of(storage), "_", format_of(type).name, "_v_", format_of(v_type).name);
-                         });
+                         name_of_stack);
 
 }  // namespace
 }  // namespace tessera::ops_test

@@ -124,8 +124,8 @@ class StackMatmuls : public Passes {
 };
 
 TEST_F(StackMatmuls, MakesRangesOfOneResult) {
-  const ValueId x = activation("x");
-  rope(matmul(x, weight("wq"), "q"), matmul(x, weight("wk", 16), "k"), matmul(x, weight("wv", 16), "v"));
+  const ValueId x = activation("x"), q = matmul(x, weight("wq"), "q"), k = matmul(x, weight("wk", 16), "k"), v = matmul(x, weight("wv", 16), "v");
+  rope(q, k, v);
   passes::stack_matmuls(g.graph());
   EXPECT_EQ(text(), "wq + wk + wv = matmul(x=x, w=wq + wk + wv)\n"
                     "turned, kp, vp = rope_kv(q=q@0 of [wq + wk + wv], k=k@32 of [wq + wk + wv], v=v@48 of [wq + wk + wv], angles=angles, block_table=table)\n");
@@ -136,7 +136,8 @@ TEST_F(StackMatmuls, MakesRangesOfOneResult) {
 
 TEST_F(StackMatmuls, StacksQAndKWhenVIsOfAnotherType) {
   const ValueId x = activation("x");
-  rope(matmul(x, weight("wq"), "q"), matmul(x, weight("wk", 16), "k"), matmul(x, weight("wv", 16, WeightType::kQ8_0), "v"));
+  const ValueId q = matmul(x, weight("wq"), "q"), k = matmul(x, weight("wk", 16), "k"), v = matmul(x, weight("wv", 16, WeightType::kQ8_0), "v");
+  rope(q, k, v);
   passes::stack_matmuls(g.graph());
   EXPECT_EQ(text(), "wq + wk = matmul(x=x, w=wq + wk)\nv = matmul(x=x, w=wv)\n"
                     "turned, kp, vp = rope_kv(q=q@0 of [wq + wk], k=k@32 of [wq + wk], v=v, angles=angles, block_table=table)\n");
@@ -207,7 +208,8 @@ TEST_F(Passes, FoldResidualStaysWhereTheSumWas) {  // the other term is made aft
 }
 TEST_F(Passes, FoldResidualOfTwoMatmulsTakesOne) {
   const ValueId x = activation("x");
-  add(matmul(x, weight("a"), "m"), matmul(x, weight("b"), "n"), "y");
+  const ValueId m = matmul(x, weight("a"), "m"), n = matmul(x, weight("b"), "n");
+  add(m, n, "y");
   passes::fold_residual(g.graph());
   EXPECT_EQ(text(), "m = matmul(x=x, w=a)\ny = matmul(x=x, w=b, residual=m)\n");
 }

@@ -154,7 +154,7 @@ void expect_round_trip(WeightType type, const Shape& shape, int width, Storage s
   for (size_t source = 0; source < shape.rows.size(); ++source) {
     for (int64_t file_row = 0; file_row < shape.rows[source]; ++file_row) {
       const int64_t group = shape.group_rows == 0 ? shape.rows[source] : shape.group_rows;
-      const int64_t at = shape.group_rows == 0 ? padded : file_row / group * ((group + 3) / 4 * 4) + file_row % group;
+      const int64_t at = shape.group_rows == 0 ? file_row : file_row / group * ((group + 3) / 4 * 4) + file_row % group;
       if (shape.interleaved) expect_row(at / width * static_cast<int64_t>(shape.rows.size()) + static_cast<int64_t>(source), at % width, source, file_row);
       else expect_row((stacked + at) / width, (stacked + at) % width, source, file_row);
     }

@@ -28,7 +28,7 @@ class Profile {
     std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second.microseconds > b.second.microseconds; });
     double total = 0.0;
     for (const auto& [form, row] : sorted) total += row.microseconds;
-    std::string text = "      count           µs      %         MiB     GB/s  kernel\n";
+    std::string text = "      count           µs      %         MiB     GB/s  kernel (0 bytes: depends on the context)\n";
     for (const auto& [form, row] : sorted) {
       char line[128];
       std::snprintf(line, sizeof line, "%11llu %12.0f %6.1f %11.1f %8.2f  ", static_cast<unsigned long long>(row.count), row.microseconds, total > 0.0 ? 100.0 * row.microseconds / total : 0.0,

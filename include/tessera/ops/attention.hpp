@@ -40,7 +40,8 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
                   .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", ceil_div(head_dim, 4)}, {"PAGE", node.integer("page")}, {"WG", workgroup}},
                   .slots = {{"q", node.input("q"), 4}, {"k_pages", node.input("k_pages"), 4}, {"v_pages", node.input("v_pages"), 4}, {"block_table", node.input("block_table"), 1}, {"y", node.output("y"), 4}},
                   .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}},
-                  .workgroups = {ceil_div(context[node.output("y")].rows * heads, workgroup), 1, 1}};
+                  .workgroups = {ceil_div(context[node.output("y")].rows * heads, workgroup), 1, 1},
+                  .bytes = 0};
   return std::vector{std::move(call)};
 }
 

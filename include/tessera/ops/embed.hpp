@@ -24,6 +24,7 @@ inline Result<std::vector<KernelCall>> plan_embed(const PlanContext& context, co
     call.slots.push_back({"y", y, 4});
     call.args["first_block"] = arg_bits(placement.parts[part].first_block);
     call.workgroups = {ceil_div(context[y].rows * slices, workgroup), 1, 1};
+    call.bytes = context[y].rows * (row_bytes(desc.type(), desc.columns()) + slices * 16);   // the rows looked up, not the table
     calls.push_back(std::move(call));
   }
   return calls;

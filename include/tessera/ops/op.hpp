@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,8 @@ struct KernelCall {
   std::vector<SlotUse> slots;                // every tensor that is present
   std::map<std::string, uint32_t> args;      // every `arg`, as bit patterns
   std::array<int64_t, 3> workgroups{1, 1, 1};
+  // Bytes that a full step moves, for profiles; absent: all bound tensors, whole. 0: depends on the context, not known here.
+  std::optional<int64_t> bytes{};
 };
 
 inline uint32_t arg_bits(float value) { return std::bit_cast<uint32_t>(value); }

@@ -26,6 +26,8 @@ inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, 
                   .slots = {},
                   .args = {},
                   .workgroups = {ceil_div(context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4, workgroup), 1, 1}};
+  const int64_t items = context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4;
+  call.bytes = items * (16 + 16 + 4 * byte_size(context[node.output("k_pages")].dtype));   // a slice in, its angles, a slice out
   for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "block_table" ? 1 : 4});
   for (const auto& [role, value] : node.outputs) call.slots.push_back({role, value, 4});
   return std::vector{std::move(call)};

@@ -137,6 +137,7 @@ class Planner {
     for (int axis = 0; axis < 3; ++axis)
       if (call.workgroups[static_cast<size_t>(axis)] > device_.max_grid[static_cast<size_t>(axis)])
         return fail(ErrorCode::kLimit, cat(dispatch.label, ": ", call.workgroups[static_cast<size_t>(axis)], " workgroups on axis ", axis, "; the device allows ", device_.max_grid[static_cast<size_t>(axis)]));
+    dispatch.bytes = call.bytes.value_or(dispatch.bytes);
     plan_.dispatches.push_back(std::move(dispatch));
     return {};
   }

@@ -11,7 +11,7 @@ inline void fold_norm(Graph& graph) {
     const Node norm = graph.nodes[n];
     if (norm.op != "rms_norm" || graph[norm.input("x")].rows != 1) continue;
     const std::vector<int> users = graph.consumers(norm.output("y"));
-    bool foldable = !users.empty();
+    bool foldable = !users.empty() && graph[norm.output("y")].role == ValueRole::kActivation;
     for (int user : users) foldable = foldable && graph.nodes[static_cast<size_t>(user)].op == "matmul" && graph.nodes[static_cast<size_t>(user)].input("x") == norm.output("y");
     if (!foldable) continue;
     for (int user : users) {
