@@ -162,6 +162,6 @@ build_tessera() {
   if command -v ccache >/dev/null; then set -- -D CMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"; fi
   step "configure $folder" "a missing package is named above; otherwise remove the folder $folder and try again" \
     cmake "${fresh[@]}" -S "$root" -B "$folder" "$@" || return 1
-  step "build $folder" "if the compiler was killed, memory ran out: set CMAKE_BUILD_PARALLEL_LEVEL=1 and try again" \
+  step "build $folder" "the compiler's errors are above; if it was killed, memory ran out: set CMAKE_BUILD_PARALLEL_LEVEL=1 and try again" \
     cmake --build "$folder" --target "$target" --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
 }

@@ -87,6 +87,10 @@ int run(Options options, const std::string& file) {
     chat::print_error("the prompt is empty: give it with -p, -f FILE, or on standard input");
     return chat::kExitUsage;
   }
+  if (const tessera::Status valid = options.generate.sampler.validate(); !valid) {
+    chat::print_error(valid.error().message());
+    return chat::kExitUsage;
+  }
   auto model = load(options, status);
   if (!model) {
     chat::print_error(model.error().message());
