@@ -188,7 +188,8 @@ std::vector<MatmulCase> plain_cases() {
           for (const int64_t rows : kRows) {
             MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = weights, .activations = activations, .blocks_a_lane = 1 + turn % 2}, .rows = rows, .columns = columns};
             if (!full_tier()) c.columns = {columns[static_cast<size_t>(turn) % columns.size()]};
-            if (full_tier() || rows == kRows[turn % 5]) cases.push_back(std::move(c));
+            // Row counts take turns: two of the five with every column count in the full tier, one with one of them in the quick tier.
+            if (rows == kRows[turn % 5] || (full_tier() && rows == kRows[(turn + 2) % 5])) cases.push_back(std::move(c));
           }
           ++turn;
         }
