@@ -36,7 +36,7 @@ status=0
 options=(-D TESSERA_BUILD_TESTS=ON -D TESSERA_BUILD_BENCH=ON -D TESSERA_BUILD_EXAMPLES=ON -D TESSERA_WERROR=ON
   -D CMAKE_EXPORT_COMPILE_COMMANDS=ON)
 if [ "$tier" = full ]; then
-  # -O2 takes three times as long to compile under both sanitizers and finds nothing more.
+  # -O2 takes three times as long to compile under both sanitizers.
   build_tessera "$root/build/sanitize" tessera_unit_tests "${options[@]}" -D TESSERA_SANITIZE=address,undefined \
     -D CMAKE_BUILD_TYPE=Debug -D CMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
   export TESSERA_FULL=1  # tests that know a covering slice and a whole run the whole
