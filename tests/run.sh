@@ -37,10 +37,11 @@ options=(-D TESSERA_BUILD_TESTS=ON -D TESSERA_BUILD_BENCH=ON -D TESSERA_BUILD_EX
   -D CMAKE_EXPORT_COMPILE_COMMANDS=ON)
 if [ "$tier" = full ]; then
   # -O2 takes three times as long to compile under both sanitizers.
-  build_tessera "$root/build/sanitize" tessera_unit_tests "${options[@]}" -D TESSERA_SANITIZE=address,undefined \
+  build_tessera "$root/build/sanitize" tessera_sanitized_tests "${options[@]}" -D TESSERA_SANITIZE=address,undefined \
     -D CMAKE_BUILD_TYPE=Debug -D CMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
   export TESSERA_FULL=1  # tests that know a covering slice and a whole run the whole
-  run_tests "unit tests, address and undefined sanitizers" "$root/build/sanitize" -L '^unit$' || status=1
+  export LSAN_OPTIONS="suppressions=$root/tests/lsan.supp:print_suppressions=0"
+  run_tests "unit and session tests, address and undefined sanitizers" "$root/build/sanitize" -R '^(unit/|model/(SessionTest|Options/))' || status=1
 fi
 
 # -O1: most of the quick tier's time is compiling, and -O3 takes half as long again.
