@@ -92,7 +92,9 @@ int run_interactive(tessera::Session& session, const Options& options, const Sta
     std::fflush(stdout);
     if (reply) {
       status.line(statistics(*reply, session, model));
-    } else if (reply.error().code() != tessera::ErrorCode::kCancelled) {
+    } else if (reply.error().code() == tessera::ErrorCode::kCancelled) {
+      status.line("cancelled before the answer began");
+    } else {
       print_error(reply.error().message());
       if (reply.error().code() == tessera::ErrorCode::kContextFull) status.line("/clear starts a new conversation; -c gives a larger context");
     }
