@@ -46,6 +46,7 @@ LineEditor::~LineEditor() {
 LineEditor::Input LineEditor::read() {
   int count = 0;
   state_->interrupted = false;
+  el_set(state_->editor, EL_PREP_TERM, 1);   // el_gets would show the prompt first: a Ctrl-C in between would be a signal, not a key
   const char* text = el_gets(state_->editor, &count);
   if (state_->interrupted) {
     el_reset(state_->editor);
