@@ -79,8 +79,9 @@ std::vector<WordCase> word_cases(int width) {
     const int run = 16 / width - 1;  // the last run of W bytes
     const uint32_t b = byte(run * width + i);
     const auto lane_of = [&](const char* word) { return cat("lane(", word, "(bytes_of(q, ", run, ")), ", i, ")"); };
-    cases.push_back({lane_of("low_nibbles"), static_cast<float>(b & 15u)});
-    cases.push_back({lane_of("high_nibbles"), static_cast<float>(b >> 4)});
+    const auto nibble_of = [&](const char* word) { return cat("lane(unsigned_bytes(", word, "(bytes_of(q, ", run, "))), ", i, ")"); };
+    cases.push_back({nibble_of("low_nibbles"), static_cast<float>(b & 15u)});
+    cases.push_back({nibble_of("high_nibbles"), static_cast<float>(b >> 4)});
     cases.push_back({lane_of("unsigned_bytes"), static_cast<float>(b)});
     cases.push_back({lane_of("signed_bytes"), static_cast<float>(static_cast<int8_t>(b))});
   }

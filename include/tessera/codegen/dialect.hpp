@@ -132,8 +132,8 @@ inline constexpr Word kWords[] = {
     {"dot4_i8u7", "int(uint,uint,int)", "dot4_({0}, {1}, {2})", "dot4_({0}, {1}, {2})", "dot4_"},
     // W bytes at a time
     {"bytes_of", "bytesw(uint4,int)", "bytes_of_({0}, {1})", "({0})[{1}]", "bytes_of_"},
-    {"low_nibbles", "floatw(bytesw)", "convert_float{W}(({0}) & (uchar)15)", "unpack_u8_(({0}) & 0x0f0f0f0fu)", "unpack_u8_"},
-    {"high_nibbles", "floatw(bytesw)", "convert_float{W}(({0}) >> (uchar)4)", "unpack_u8_((({0}) >> 4) & 0x0f0f0f0fu)", "unpack_u8_"},
+    {"low_nibbles", "bytesw(bytesw)", "(({0}) & (uchar)15)", "(({0}) & 0x0f0f0f0fu)"},
+    {"high_nibbles", "bytesw(bytesw)", "(({0}) >> (uchar)4)", "((({0}) >> 4) & 0x0f0f0f0fu)"},
     {"unsigned_bytes", "floatw(bytesw)", "convert_float{W}({0})", "unpack_u8_({0})", "unpack_u8_"},
     {"signed_bytes", "floatw(bytesw)", "convert_float{W}(as_char{W}({0}))", "unpack_i8_({0})", "unpack_i8_"},
 };

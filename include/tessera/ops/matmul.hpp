@@ -21,10 +21,11 @@ inline void matmul_into(GraphBuilder& g, ValueId x, ValueId w, ValueId y) {
   g.node({"matmul", {{"x", x}, {"w", w}}, {{"y", y}}, {}});
 }
 
-inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
+inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc, int width) {
   const WeightFormat& format = format_of(desc.type());
   // f16 and f32 planes are the same kernel text but for the binding, which is part of the variant by its layout.
-  return {{"BITS", format.bits <= 8 ? format.bits : 32}, {"ZERO", format.zero_point}, {"HAS_MIN", format.has_min}};
+  return {{"BITS", format.bits <= 8 ? format.bits : 32}, {"ZERO", format.zero_point}, {"HAS_MIN", format.has_min},
+          {"TEXELS", is_quantized(desc.type()) ? format.bits * width / 16 : 1}};
 }
 
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
@@ -45,9 +46,8 @@ inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, c
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
     const int64_t blocks = placement.parts[part].blocks / parts;
-    KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
-    call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts},
-                        {"TEXELS", is_quantized(desc.type()) ? format_of(desc.type()).bits * placement.width / 16 : 1}});
+    KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc, placement.width), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
+    call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts}});
     call.args["out_block"] = arg_bits(placement.parts[part].first_block / parts);
     if (decode) {
       call.consts.insert({{"PER", tuning.gemv_blocks}, {"NORM", gamma != kNoValue}});
