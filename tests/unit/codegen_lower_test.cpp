@@ -282,6 +282,23 @@ void k(__global float4* y) {
   EXPECT_NE(glsl->text.find("vec4 first_of_float4_c_(vec4 v) {\n#line 2 \"lib/first.kernel\"\n  c_[0] = v;\n"), std::string::npos) << glsl->text;
 }
 
+TEST(CodegenLower, TensorsAndConstsOfALibraryFileAreTheKernels) {
+  const std::string library =
+      "tensor in float4 table [i] if SIZE > 1;\nconst int SIZE;\nconst int STEP;\nfn float first(const float v[SIZE]) { return v[0]; }\n";
+  const std::string text = "use lib/table;\ntensor out float4 y [i];\nkernel k(1, 1, 1) {\n  float a[SIZE];\n  a[0] = table.read(STEP).x;\n"
+                           "  y.write(float4(first(a)), 0);\n}";
+  const KernelTexts files{{"k", text}, {"lib/table", library}};
+  KernelVariant variant{"k", {{"SIZE", 2}, {"STEP", 3}}, {{"y", buffer_of(DType::kF32, 4, {8})}, {"table", buffer_of(DType::kF32, 4, {8})}}, {}};
+  const Result<LoweredKernel> kernel = lower(files, variant, Target::kOpenCL, {});
+  ASSERT_TRUE(kernel.has_value()) << kernel.error().message();
+  EXPECT_NE(kernel->text.find("#define SIZE 2\n"), std::string::npos) << kernel->text;
+  EXPECT_EQ(kernel->slots, (std::vector<KernelSlot>{{"y", Storage::kBuffer, true}, {"table", Storage::kBuffer, false}}));
+  variant.tensors.erase("table");
+  const Result<LoweredKernel> missing = lower(files, variant, Target::kOpenCL, {});
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_NE(missing.error().message().find("lib/table.kernel:1: the variant gives no layout for tensor 'table'"), std::string::npos) << missing.error().message();
+}
+
 TEST(CodegenLower, AnArrayParameterIsAPointerOrAValue) {
   const std::string text =
       "tensor out float y [i];\nconst int N;\nfn float sum_of(const float v[N], float w) {\n  float s = 0.0f;\n  for (int i = 0; i < N; i++) s += "

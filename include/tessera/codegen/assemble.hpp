@@ -115,12 +115,13 @@ class KernelAssembly {
   // Macros, so that array sizes and loop bounds fold in every compiler. What only the header and static if use is not in the text.
   std::string consts(const std::string& body) const {
     std::string out;
-    for (const ScalarDecl& decl : source_.consts) {
-      if (!mentions(body, decl.name) && !mentions(lowering_.fn_text, decl.name)) continue;
-      const int64_t value = *lowering_.globals.at(decl.name).value;
-      const std::string number = decl.type == "bool" ? (value != 0 ? "true" : "false") : value < 0 ? cat("(", value, ")") : std::to_string(value);
-      out += cat("#define ", decl.name, " ", number, "\n");
-    }
+    for (const auto& source : lowering_.sources)
+      for (const ScalarDecl& decl : source->consts) {
+        if (!mentions(body, decl.name) && !mentions(lowering_.fn_text, decl.name)) continue;
+        const int64_t value = *lowering_.globals.at(decl.name).value;
+        const std::string number = decl.type == "bool" ? (value != 0 ? "true" : "false") : value < 0 ? cat("(", value, ")") : std::to_string(value);
+        out += cat("#define ", decl.name, " ", number, "\n");
+      }
     return out;
   }
 

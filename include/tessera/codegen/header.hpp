@@ -1,4 +1,5 @@
 // The header of a kernel against a variant: which tensors and arrays there are, what every constant is, and that nothing is missing or left over.
+// Tensors and consts of the library files that a kernel uses count as its own.
 #pragma once
 #include <algorithm>
 #include <string>
@@ -46,14 +47,14 @@ inline Status load_sources(Lowering& lowering, const KernelLibrary& library) {
 
 class HeaderLowering {
  public:
-  HeaderLowering(Lowering& lowering, const std::vector<std::string>& params) : lowering_(lowering), source_(lowering.source()), params_(params) {}
+  HeaderLowering(Lowering& lowering, const std::vector<std::string>& params) : lowering_(lowering), source_(&lowering.source()), params_(params) {}
 
   Status run() {
     TESSERA_TRY(words());
     TESSERA_TRY(consts());
     TESSERA_TRY(tensors());
-    TESSERA_TRY(scalars(source_.args, Role::kArg));
-    TESSERA_TRY(scalars(source_.params, Role::kParam));
+    TESSERA_TRY(scalars(lowering_.source().args, Role::kArg));
+    TESSERA_TRY(scalars(lowering_.source().params, Role::kParam));
     return shared();
   }
 
@@ -61,7 +62,7 @@ class HeaderLowering {
   Status words() {
     const int width = lowering_.spelling.words.vector_width;
     const bool fits = lowering_.spelling.target == Target::kGlsl ? width == 4 : width == 4 || width == 8 || width == 16;
-    if (!fits) return fail(ErrorCode::kUnsupported, cat(source_.file, ": floatw cannot have ", width, " lanes here (OpenCL C: 4, 8 or 16; GLSL: 4)"));
+    if (!fits) return fail(ErrorCode::kUnsupported, cat(source_->file, ": floatw cannot have ", width, " lanes here (OpenCL C: 4, 8 or 16; GLSL: 4)"));
     const bool subgroups = lowering_.spelling.words.subgroups;
     lowering_.globals["W"] = {Role::kConst, {Kind::kInt, 1}, std::to_string(width), 0, false, 0, width, nullptr};
     lowering_.globals["SUBGROUPS"] = {Role::kConst, {Kind::kBool, 1}, subgroups ? "true" : "false", 0, false, 0, subgroups, nullptr};
@@ -69,47 +70,59 @@ class HeaderLowering {
   }
 
   Status consts() {
-    for (const ScalarDecl& decl : source_.consts) {
-      // Capitals keep the macro that a const becomes away from members (.x) and variables.
-      if (decl.name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != std::string_view::npos)
-        return wrong(decl.line, cat("const '", decl.name, "': consts are named in capitals"));
-      const auto given = lowering_.variant.consts.find(std::string(decl.name));
-      if (given == lowering_.variant.consts.end()) return wrong(decl.line, cat("the variant gives no value for const '", decl.name, "'"));
-      const int64_t value = given->second;
-      const bool boolean = decl.type == "bool";
-      if (boolean ? value != 0 && value != 1 : value < INT32_MIN || value > INT32_MAX)
-        return wrong(decl.line, cat("const ", decl.type, " '", decl.name, "' cannot be ", value));
-      TESSERA_TRY(
-          add(decl.name, {Role::kConst, {boolean ? Kind::kBool : Kind::kInt, 1}, std::string(decl.name), decl.line, false, 0, value, nullptr}));
+    for (const auto& source : lowering_.sources) {
+      source_ = source.get();
+      for (const ScalarDecl& decl : source->consts) TESSERA_TRY(constant(decl));
     }
-    for (const auto& given : lowering_.variant.consts)
-      if (std::none_of(source_.consts.begin(), source_.consts.end(), [&](const ScalarDecl& decl) { return decl.name == given.first; }))
-        return fail(ErrorCode::kCompile,
-                    cat(source_.file, ": the variant gives a value for '", given.first, "', which is not a const of this kernel"));
+    source_ = &lowering_.source();
+    for (const auto& given : lowering_.variant.consts) {
+      const auto known = lowering_.globals.find(given.first);
+      if (known == lowering_.globals.end() || known->second.role != Role::kConst || known->second.line == 0)
+        return fail(ErrorCode::kCompile, cat(source_->file, ": the variant gives a value for '", given.first, "', which is not a const of this kernel"));
+    }
     return {};
   }
 
+  Status constant(const ScalarDecl& decl) {
+    // Capitals keep the macro that a const becomes away from members (.x) and variables.
+    if (decl.name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != std::string_view::npos)
+      return wrong(decl.line, cat("const '", decl.name, "': consts are named in capitals"));
+    const auto given = lowering_.variant.consts.find(std::string(decl.name));
+    if (given == lowering_.variant.consts.end()) return wrong(decl.line, cat("the variant gives no value for const '", decl.name, "'"));
+    const int64_t value = given->second;
+    const bool boolean = decl.type == "bool";
+    if (boolean ? value != 0 && value != 1 : value < INT32_MIN || value > INT32_MAX)
+      return wrong(decl.line, cat("const ", decl.type, " '", decl.name, "' cannot be ", value));
+    return add(decl.name, {Role::kConst, {boolean ? Kind::kBool : Kind::kInt, 1}, std::string(decl.name), decl.line, false, 0, value, nullptr});
+  }
+
   Status tensors() {
-    for (const TensorDecl& decl : source_.tensors) {
-      TESSERA_ASSIGN(const bool there, holds(decl.condition));
-      const auto layout = lowering_.variant.tensors.find(std::string(decl.name));
-      if (there && layout == lowering_.variant.tensors.end())
-        return wrong(decl.line, cat("the variant gives no layout for tensor '", decl.name, "'"));
-      if (!there && layout != lowering_.variant.tensors.end())
-        return wrong(decl.line, cat("the variant gives a layout for tensor '", decl.name, "', whose condition is false"));
-      Symbol symbol{there ? Role::kTensor : Role::kAbsent, {}, std::string(decl.name), decl.line, false, 0, {}, nullptr};
-      if (there) {
-        Result<TensorAccess> access = TensorAccess::bind(decl, layout->second, lowering_.spelling);
-        if (!access) return fail(access.error().code(), error_at(source_.file, decl.line, access.error().message()).message());
-        symbol.type = access->texel();
-        symbol.tensor = lowering_.tensors.emplace_back(std::make_unique<TensorAccess>(std::move(*access))).get();
-      }
-      TESSERA_TRY(add(decl.name, std::move(symbol)));
+    for (const auto& source : lowering_.sources) {
+      source_ = source.get();
+      for (const TensorDecl& decl : source->tensors) TESSERA_TRY(tensor(decl));
     }
+    source_ = &lowering_.source();
     for (const auto& [name, layout] : lowering_.variant.tensors)
       if (!lowering_.globals.contains(name))
-        return fail(ErrorCode::kCompile, cat(source_.file, ": the variant gives a layout for '", name, "', which is not a tensor of this kernel"));
+        return fail(ErrorCode::kCompile, cat(source_->file, ": the variant gives a layout for '", name, "', which is not a tensor of this kernel"));
     return {};
+  }
+
+  Status tensor(const TensorDecl& decl) {
+    TESSERA_ASSIGN(const bool there, holds(decl.condition));
+    const auto layout = lowering_.variant.tensors.find(std::string(decl.name));
+    if (there && layout == lowering_.variant.tensors.end())
+      return wrong(decl.line, cat("the variant gives no layout for tensor '", decl.name, "'"));
+    if (!there && layout != lowering_.variant.tensors.end())
+      return wrong(decl.line, cat("the variant gives a layout for tensor '", decl.name, "', whose condition is false"));
+    Symbol symbol{there ? Role::kTensor : Role::kAbsent, {}, std::string(decl.name), decl.line, false, 0, {}, nullptr};
+    if (there) {
+      Result<TensorAccess> access = TensorAccess::bind(decl, layout->second, lowering_.spelling);
+      if (!access) return fail(access.error().code(), error_at(source_->file, decl.line, access.error().message()).message());
+      symbol.type = access->texel();
+      symbol.tensor = lowering_.tensors.emplace_back(std::make_unique<TensorAccess>(std::move(*access))).get();
+    }
+    return add(decl.name, std::move(symbol));
   }
 
   Status scalars(const std::vector<ScalarDecl>& decls, Role role) {
@@ -122,7 +135,7 @@ class HeaderLowering {
   }
 
   Status shared() {
-    for (const SharedDecl& decl : source_.shared) {
+    for (const SharedDecl& decl : lowering_.source().shared) {
       TESSERA_ASSIGN(const bool there, holds(decl.condition));
       const TypeRow* row = type_row(decl.type);
       if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool)
@@ -145,7 +158,7 @@ class HeaderLowering {
   }
 
   Result<int64_t> value_of(TokenRange range, std::string_view what) {
-    ExpressionLowering expression(lowering_, source_, range, true);
+    ExpressionLowering expression(lowering_, *source_, range, true);
     const std::optional<int64_t> value = expression.constant(what);
     TESSERA_TRY(expression.status());
     return *value;
@@ -161,10 +174,10 @@ class HeaderLowering {
     return wrong(line, at->second.line == 0 ? cat("'", name, "' is predefined") : cat("'", name, "' is already declared on line ", at->second.line));
   }
 
-  tl::unexpected<Error> wrong(int line, std::string_view message) const { return fail(error_at(source_.file, line, message)); }
+  tl::unexpected<Error> wrong(int line, std::string_view message) const { return fail(error_at(source_->file, line, message)); }
 
   Lowering& lowering_;
-  const KernelSource& source_;
+  const KernelSource* source_;  // whose declarations are being read
   const std::vector<std::string>& params_;
 };
 
