@@ -24,6 +24,7 @@ Result<cl_channel_type> channel_type(DType element) {
   switch (element) {
     case DType::kF32: return cl_channel_type{CL_FLOAT};
     case DType::kF16: return cl_channel_type{CL_HALF_FLOAT};
+    case DType::kBF16: return cl_channel_type{CL_UNSIGNED_INT16};  // there is no such float: kernels widen the bits
     case DType::kI8: return cl_channel_type{CL_SIGNED_INT8};
     case DType::kU8: return cl_channel_type{CL_UNSIGNED_INT8};
     case DType::kI32: return cl_channel_type{CL_SIGNED_INT32};

@@ -234,35 +234,42 @@ fn T twice(T v) { return v + v; })";
     }
 }
 
-// One kernel that copies texels of every type from each storage and element that they may have to the same.
+// One kernel that copies texels of every type from each storage and element that they may have to the same, or, where nothing is written, to floats.
 TEST(CodegenCompile, EveryTexelInEveryStorageAndElement) {
   for (const Setting& setting : settings()) {
     std::string header, body;
     KernelVariant variant{"k", {}, {}, setting.words};
     for (const std::string texel : {"float", "float2", "float4", "floatw", "int", "int2", "int4", "uint", "uint2", "uint4"})
       for (Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
-        for (DType element : {DType::kF32, DType::kF16, DType::kI8, DType::kI32, DType::kU32}) {
+        for (DType element : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8, DType::kI32, DType::kU32}) {
           const int own = codegen::type_row(texel)->type.lanes;
           Layout layout = test::layout_of(storage, element, own == codegen::kWide ? setting.words.vector_width : own, {100, 3, 5});
           layout.fold = storage == Storage::kImage2D ? 64 : 0;
-          const codegen::TensorDecl decl{"x", texel, false, {"a", "b", "c"}, {}, 1};
-          const auto access = codegen::TensorAccess::bind(decl, layout, {setting.target, setting.words});
-          const bool floats = texel.starts_with("float");
+          const auto access = [&](bool written) {
+            const codegen::TensorDecl decl{"x", texel, written, {"a", "b", "c"}, {}, 1};
+            return codegen::TensorAccess::bind(decl, layout, {setting.target, setting.words});
+          };
+          const bool floats = texel.starts_with("float"), buffer = storage == Storage::kBuffer;
           const bool natural = element == (floats                     ? DType::kF32
                                            : texel.starts_with("int") ? DType::kI32
                                                                       : DType::kU32) ||
                                (floats && element == DType::kF16);
-          const bool bytes = texel == "float4" && element == DType::kI8 && storage == Storage::kBuffer;
-          const bool placed = storage == Storage::kBuffer || own == 4 || own == codegen::kWide;
-          ASSERT_EQ(access.has_value(), (natural && placed) || bytes) << texel << " " << name_of(storage) << " " << name_of(element);
-          if (!access) {
-            EXPECT_EQ(access.error().code(), ErrorCode::kUnsupported) << access.error().message();
-            continue;
-          }
+          const bool bytes = texel == "float4" && element == DType::kI8 && buffer;
+          const bool narrow = element == DType::kBF16 || element == DType::kI8 || element == DType::kU8;  // read by weights' floatw, from any storage
+          const bool converted = narrow && (texel == "floatw" || (texel == "float4" && !buffer));
+          const bool placed = buffer || own == 4 || own == codegen::kWide;
           const std::string name = cat(texel, "_", name_of(storage), "_", name_of(element));
+          const bool writes = (natural && placed) || bytes, reads = writes || converted;
+          ASSERT_EQ(access(false).has_value(), reads) << name;
+          ASSERT_EQ(access(true).has_value(), writes) << name;
+          if (!reads || !writes) {
+            EXPECT_EQ(access(true).error().code(), ErrorCode::kUnsupported) << access(true).error().message();
+          }
+          if (!reads) continue;
           header += cat("tensor in ", texel, " x_", name, " [a, b, c];\ntensor out ", texel, " y_", name, " [a, b, c];\n");
           body += cat("y_", name, ".write(x_", name, ".read(a, 1, 2), a + 1, 0, a % 5);\n");
-          variant.tensors["x_" + name] = variant.tensors["y_" + name] = layout;
+          variant.tensors["x_" + name] = layout;
+          variant.tensors["y_" + name] = writes ? layout : test::buffer_of(DType::kF32, layout.lanes, layout.grid);
         }
     expect_compiles({{"k", cat(header, "kernel k(1, 1, 1) {\nconst int a = group_id(0);\n", body, "}")}}, variant, setting.target, "copies");
   }

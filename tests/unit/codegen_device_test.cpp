@@ -1,6 +1,7 @@
 // Lowered kernels on a device: words compute what the page says, and kernels find every texel where the host put it.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -109,10 +110,18 @@ TEST_F(CodegenDevice, WordsComputeWhatThePageSays) {
   }
 }
 
-// One element of a host copy, as f32 or f16.
+// Element `number` of a tensor, exact in this type.
+float content_of(DType element, int64_t number) {
+  const bool narrow = element == DType::kI8 || element == DType::kU8 || element == DType::kBF16;
+  return static_cast<float>(element == DType::kI8 ? number % 256 - 128 : narrow ? number % 256 : 1 + number);
+}
+
+// One element of a host copy.
 void put(std::vector<std::byte>& into, int64_t at, DType element, float value) {
-  const uint16_t half = float_to_half(value);
-  std::memcpy(into.data() + at, element == DType::kF16 ? static_cast<const void*>(&half) : &value, static_cast<size_t>(byte_size(element)));
+  const uint16_t half = float_to_half(value), upper = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+  const auto byte = static_cast<uint8_t>(static_cast<int>(value));
+  const void* bits = element == DType::kF32 ? static_cast<const void*>(&value) : element == DType::kF16 ? &half : element == DType::kBF16 ? &upper : nullptr;
+  std::memcpy(into.data() + at, bits != nullptr ? bits : &byte, static_cast<size_t>(byte_size(element)));
 }
 
 // A tensor of some layout: its object on the device and what its host copy should hold.
@@ -128,13 +137,13 @@ struct Tensor {
 
 constexpr int64_t kGrid[] = {4, 3, 2};
 
-// Texel (a, b, c) holds 1 + its number and the like in its lanes: exact in half.
-std::vector<std::byte> packed(const Layout& layout) {
+// The elements of a tensor of type `values` in the order of its texels (a, b, c), where this layout has them.
+std::vector<std::byte> packed(const Layout& layout, DType values) {
   std::vector<std::byte> host(static_cast<size_t>(layout.object_bytes()));
   for (int64_t texel = 0; texel < layout.texels(); ++texel)
     for (int lane = 0; lane < layout.lanes; ++lane) {
       const int64_t at[] = {texel / (kGrid[1] * kGrid[2]), texel / kGrid[2] % kGrid[1], texel % kGrid[2]};
-      put(host, host_byte_offset(layout, at) + lane * byte_size(layout.element), layout.element, static_cast<float>(1 + texel * layout.lanes + lane));
+      put(host, host_byte_offset(layout, at) + lane * byte_size(layout.element), layout.element, content_of(values, texel * layout.lanes + lane));
     }
   return host;
 }
@@ -142,7 +151,7 @@ std::vector<std::byte> packed(const Layout& layout) {
 // Every layout of texels of this width.
 std::vector<Layout> layouts(int lanes) {
   std::vector<Layout> out;
-  for (DType element : {DType::kF32, DType::kF16})
+  for (DType element : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8})
     for (Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
       for (int64_t fold : {0, 5, 6}) {  // of 12 rows: none, some left over in the last panel, all panels full
         if (fold != 0 && storage != Storage::kImage2D) continue;
@@ -155,7 +164,7 @@ std::vector<Layout> layouts(int lanes) {
 class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<int> {
  protected:
   Tensor tensor(const std::string& name, const Layout& layout, const std::vector<std::byte>& content) {
-    Tensor out{name, layout, packed(layout), nullptr, nullptr};
+    Tensor out{name, layout, packed(layout, layout.element), nullptr, nullptr};
     if (!is_image(layout.storage)) {
       out.buffer = filled(content);
       return out;
@@ -175,11 +184,12 @@ class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<
   }
   // One kernel that copies each of `from` into its partner in `to`, texel by texel, each named by its coordinates.
   void copy(const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
-    const std::string texel = GetParam() == 4 ? "float4" : "floatw";
     std::string header, body;
     KernelVariant variant{"k", {}, {}, {GetParam()}};
     std::vector<Binding> bindings;
     for (size_t i = 0; i < from.size(); ++i) {
+      const DType element = from[i].layout.element;  // only floatw has the narrow ones in every storage
+      const std::string texel = GetParam() == 4 && (element == DType::kF32 || element == DType::kF16) ? "float4" : "floatw";
       header += cat("tensor in ", texel, " ", from[i].name, " [a, b, c];\ntensor out ", texel, " ", to[i].name, " [a, b, c];\n");
       body += cat(to[i].name, ".write(", from[i].name, ".read(a, b, c), a, b, c);\n");
       variant.tensors[from[i].name] = from[i].layout;
@@ -198,9 +208,12 @@ TEST_P(CodegenStorage, KernelsFindEveryTexelWhereTheHostPutIt) {
   for (const Layout& layout : layouts(GetParam())) {
     const std::string name = cat(name_of(layout.storage), "_", name_of(layout.element), "_fold", layout.fold);
     const Layout plain = test::buffer_of(DType::kF32, layout.lanes, layout.grid);
-    placed.push_back(tensor(name, layout, packed(layout)));
+    placed.push_back(tensor(name, layout, packed(layout, layout.element)));
     linear.push_back(tensor("linear_" + name, plain, std::vector<std::byte>(static_cast<size_t>(plain.object_bytes()))));
-    back.push_back(tensor("back_" + name, layout, std::vector<std::byte>(static_cast<size_t>(layout.object_bytes()))));
+    linear.back().packed = packed(plain, layout.element);
+    const bool written = layout.element == DType::kF32 || layout.element == DType::kF16;
+    back.push_back(tensor("back_" + name, written ? layout : plain, std::vector<std::byte>(static_cast<size_t>((written ? layout : plain).object_bytes()))));
+    back.back().packed = packed(back.back().layout, layout.element);
   }
   copy(placed, linear);
   for (const Tensor& each : linear) EXPECT_TRUE(content(each) == each.packed) << each.name;

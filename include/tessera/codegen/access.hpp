@@ -13,7 +13,7 @@
 
 namespace tessera::codegen {
 
-// A texel in a buffer whose elements differ from its type. {0} = tensor, {1} = texel index, {2} = value.
+// A texel in a buffer whose elements differ from its type. {0} = tensor, {1} = texel index, {2} = value. Without a way to write: for weights only.
 struct BufferRow {
   DType element;
   Type texel;
@@ -34,6 +34,10 @@ inline constexpr BufferRow kBufferRows[] = {
      "uvec2", "load_half4_({0}[{1}])", "{0}[{1}] = store_half4_({2})", "load_half4_", "store_half4_"},
     {DType::kI8, {Kind::kFloat, 4}, "char", "convert_float4(vload4({1}, {0}))", "vstore4(convert_char4_sat_rte({2}), {1}, {0})",
      "uint", "unpack_i8_({0}[{1}])", "{0}[{1}] = pack_i8_({2})", "unpack_i8_", "pack_i8_"},
+    {DType::kI8, {Kind::kFloat, kWide}, "char", "convert_float{W}(vload{W}({1}, {0}))", {}, "uint", "unpack_i8_({0}[{1}])", {}, "unpack_i8_", {}},
+    {DType::kU8, {Kind::kFloat, kWide}, "uchar", "convert_float{W}(vload{W}({1}, {0}))", {}, "uint", "unpack_u8_({0}[{1}])", {}, "unpack_u8_", {}},
+    {DType::kBF16, {Kind::kFloat, kWide}, "ushort", "as_float{W}(convert_uint{W}(vload{W}({1}, {0})) << 16)", {},
+     "uvec2", "load_bf16_4_({0}[{1}])", {}, "load_bf16_4_", {}},
 };
 // clang-format on
 
@@ -54,15 +58,19 @@ inline constexpr ImageRow kImageRows[] = {
 };
 // clang-format on
 
-// What an image of a kind of texel is made of.
+// What an image of a kind of texel is made of. Pixels of integers that are read as floats are converted: {0} = the pixel; no format: not written.
 struct PixelRow {
   Kind kind;
   DType element;
   std::string_view opencl_suffix, glsl_prefix, glsl_format;
+  std::string_view opencl_value = "{0}", glsl_value = "{0}";
 };
 
 inline constexpr PixelRow kPixelRows[] = {{Kind::kFloat, DType::kF32, "f", "", "rgba32f"},
                                           {Kind::kFloat, DType::kF16, "f", "", "rgba16f"},
+                                          {Kind::kFloat, DType::kBF16, "ui", "u", {}, "as_float4({0} << 16)", "uintBitsToFloat({0} << 16)"},
+                                          {Kind::kFloat, DType::kI8, "i", "i", {}, "convert_float4({0})", "vec4({0})"},
+                                          {Kind::kFloat, DType::kU8, "ui", "u", {}, "convert_float4({0})", "vec4({0})"},
                                           {Kind::kInt, DType::kI32, "i", "i", "rgba32i"},
                                           {Kind::kUint, DType::kU32, "ui", "u", "rgba32ui"}};
 
@@ -107,8 +115,10 @@ class TensorAccess {
     const TexelAddress<IndexText> at = locate<IndexText>(layout_, coords);
     if (image_ == nullptr) return fill_buffer(buffer_ != nullptr ? spelling_.choose(buffer_->opencl_read, buffer_->glsl_read) : "{0}[{1}]", at.x);
     std::string pixels;
-    for (int p = 0; p < layout_.pixels_per_texel(); ++p)
-      pixels += (p == 0 ? "" : ", ") + fill(spelling_.choose(image_->opencl_read, image_->glsl_read), {at.x + IndexText(p), at.y});
+    for (int p = 0; p < layout_.pixels_per_texel(); ++p) {
+      const std::string pixel = fill(spelling_.choose(image_->opencl_read, image_->glsl_read), {at.x + IndexText(p), at.y});
+      pixels += (p == 0 ? "" : ", ") + spelling_.fill(spelling_.choose(pixel_->opencl_value, pixel_->glsl_value), {&pixel, 1});
+    }
     if (layout_.pixels_per_texel() > 1) pixels = spelling_.construct(texel_, pixels);
     return {pixels, image_->read_needs};
   }
@@ -149,7 +159,8 @@ class TensorAccess {
     for (const BufferRow& row : kBufferRows)
       if (row.element == layout_.element && row.texel == texel_) buffer_ = &row;
     const DType natural = texel_.kind == Kind::kFloat ? DType::kF32 : texel_.kind == Kind::kInt ? DType::kI32 : DType::kU32;
-    if (buffer_ == nullptr && layout_.element != natural) return no_such_element();
+    const bool one_way = buffer_ != nullptr && buffer_->opencl_write.empty();
+    if ((buffer_ == nullptr && layout_.element != natural) || (one_way && decl_->written)) return no_such_element();
     return {};
   }
 
@@ -164,12 +175,12 @@ class TensorAccess {
                            cat("tensor '", decl_->name, "': images hold texels of 4 lanes or more; ", decl_->texel, " lives in a buffer"));
     for (const PixelRow& row : kPixelRows)
       if (row.kind == texel_.kind && row.element == layout_.element) pixel_ = &row;
-    return pixel_ == nullptr ? no_such_element() : Status();
+    return pixel_ == nullptr || (decl_->written && pixel_->glsl_format.empty()) ? no_such_element() : Status();
   }
 
   Status no_such_element() const {
-    return tessera::fail(ErrorCode::kUnsupported, cat("tensor '", decl_->name, "': a texel of ", decl_->texel, " cannot have elements of ",
-                                                      name_of(layout_.element), " in storage ", name_of(layout_.storage)));
+    return tessera::fail(ErrorCode::kUnsupported, cat("tensor '", decl_->name, "': a texel of ", decl_->texel, decl_->written ? " that is written" : "",
+                                                      " cannot have elements of ", name_of(layout_.element), " in storage ", name_of(layout_.storage)));
   }
 
   std::string opencl_parameter() const {

@@ -191,6 +191,8 @@ inline constexpr Helper kHelpers[] = {
 })"},
     {.name = "load_half4_", .glsl = "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
     {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }"},
+    {.name = "load_bf16_4_",
+     .glsl = "vec4 load_bf16_4_(uvec2 q) { return uintBitsToFloat(uvec4(q.x << 16, q.x & 0xffff0000u, q.y << 16, q.y & 0xffff0000u)); }"},
     {.name = "bytes_of_", .width = 4,
      .opencl = "uchar4 bytes_of_(uint4 q, int i) { return as_uchar4(i == 0 ? q.x : i == 1 ? q.y : i == 2 ? q.z : q.w); }"},
     {.name = "bytes_of_", .width = 8, .opencl = "uchar8 bytes_of_(uint4 q, int i) { return as_uchar8(i == 0 ? q.xy : q.zw); }"},
