@@ -33,11 +33,14 @@ inline int number_after(std::string_view text, std::string_view word) {
 }
 }  // namespace detail
 
+// Adreno: OpenCL drivers may leave the number out of the device's name; the version string has it ("OpenCL 2.0 Adreno(TM) 640").
 // Mali: the Bifrost GPUs are G31, G51, G52, G71, G72, G76; everything numbered later (G57, G68, G77, G78, G310 …) is Valhall or its successors.
 inline GpuFamily family_of(const DeviceInfo& info) {
   if (info.is_cpu) return GpuFamily::kCpu;
   const std::string name = detail::lower_case(info.name);
-  if (const int adreno = detail::number_after(name, "adreno"); adreno != 0) {
+  int adreno = detail::number_after(name, "adreno");
+  if (adreno == 0) adreno = detail::number_after(detail::lower_case(info.api_version), "adreno");
+  if (adreno != 0) {
     if (adreno >= 800) return GpuFamily::kAdreno8xx;
     if (adreno >= 700) return GpuFamily::kAdreno7xx;
     if (adreno >= 600) return GpuFamily::kAdreno6xx;

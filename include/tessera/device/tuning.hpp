@@ -6,9 +6,10 @@
 #include <string_view>
 #include <vector>
 
-#include "tessera/device/word_choice.hpp"
+#include "tessera/base/text.hpp"
 #include "tessera/device/device_info.hpp"
 #include "tessera/device/gpu_family.hpp"
+#include "tessera/device/word_choice.hpp"
 #include "tessera/tensor/storage.hpp"
 
 namespace tessera {
@@ -26,73 +27,113 @@ struct Tuning {
   Storage weight_storage = Storage::kBuffer;
   Storage activation_storage = Storage::kBuffer;
   WordChoice words;            // vector_width is copied in
+  bool operator==(const Tuning&) const = default;
 };
 
 // Members left out keep what the rows before them said.
 struct TuningRow {
-  std::string_view why;
-  std::optional<GpuFamily> family;
-  std::string_view name_contains;   // part of DeviceInfo::name, lower case; empty: any
-  std::optional<int> vector_width, gemv_workgroup, gemv_blocks, gemm_workgroup, gemm_tokens, row_workgroup, item_workgroup, attention_workgroup;
-  std::optional<Storage> weight_storage, activation_storage;
+  std::string_view why;                  // with a source, or "assumed: …"
+  std::optional<GpuFamily> family{};
+  std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
+  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{}, attention_workgroup{};
+  std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
+  std::optional<Storage> weight_storage{}, activation_storage{};
+
+  // "adreno-7xx 740"
+  std::string label() const { return cat(family ? name_of(*family) : "any", model.empty() ? "" : " ", model); }
 };
 
+// visit(name, tuning's member, row's member) for everything a row can say: one list for merging and for printing.
+template <class TheTuning, class Visitor>
+void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
+  visit("vector_width", tuning.vector_width, row.vector_width);
+  visit("gemv_workgroup", tuning.gemv_workgroup, row.gemv_workgroup);
+  visit("gemv_blocks", tuning.gemv_blocks, row.gemv_blocks);
+  visit("gemm_workgroup", tuning.gemm_workgroup, row.gemm_workgroup);
+  visit("gemm_tokens", tuning.gemm_tokens, row.gemm_tokens);
+  visit("row_workgroup", tuning.row_workgroup, row.row_workgroup);
+  visit("item_workgroup", tuning.item_workgroup, row.item_workgroup);
+  visit("attention_workgroup", tuning.attention_workgroup, row.attention_workgroup);
+  visit("subgroups", tuning.words.subgroups, row.subgroups);
+  visit("weights in", tuning.weight_storage, row.weight_storage);
+  visit("activations in", tuning.activation_storage, row.activation_storage);
+}
+
+// Row by row, from the general to the special. "Profiles" are the device reports in tests/data/devices.
 inline const std::vector<TuningRow>& tuning_rows() {
   static const std::vector<TuningRow> rows = {
       {.why = "CPU drivers run a workgroup as a loop on one core: one lane with explicit wide vectors keeps every load contiguous and needs no barrier",
        .family = GpuFamily::kCpu,
-       .name_contains = {},
        .vector_width = 8,
        .gemv_workgroup = 1,
        .gemv_blocks = 4,
        .gemm_workgroup = 1,
        .gemm_tokens = 8,
        .row_workgroup = 1,
-       .item_workgroup = {},
-       .attention_workgroup = 1,
-       .weight_storage = {},
-       .activation_storage = {}},
-      {.why = "weights through the texture cache: the one cache on Adreno that a streaming read does not have to share with activations (ML Drift, section 3.1)",
+       .attention_workgroup = 1},
+      {.why = "weights through the texture cache, which a streaming read does not share with activations (ML Drift, arXiv 2505.00232, section 3.1); "
+              "reductions by subgroups, which Adreno has natively",
        .family = GpuFamily::kAdreno6xx,
-       .name_contains = {},
-       .vector_width = {},
-       .gemv_workgroup = {},
-       .gemv_blocks = {},
-       .gemm_workgroup = {},
-       .gemm_tokens = {},
-       .row_workgroup = {},
-       .item_workgroup = {},
-       .attention_workgroup = {},
-       .weight_storage = Storage::kImage2D,
-       .activation_storage = {}},
+       .subgroups = true,
+       .weight_storage = Storage::kImage2D},
+      {.why = "textures and subgroups as on 6xx; assumed: a whole row (norm, argmax) is walked by two waves of 128, the larger subgroup of every 7xx profile",
+       .family = GpuFamily::kAdreno7xx,
+       .row_workgroup = 256,
+       .subgroups = true,
+       .weight_storage = Storage::kImage2D},
+      {.why = "buffers: LiteRT, ML Drift's public code, leaves quantized weights there on this model, on 750 and on 8xx, and puts them in textures on the other 7xx",
+       .family = GpuFamily::kAdreno7xx,
+       .model = "740",
+       .weight_storage = Storage::kBuffer},
+      {.why = "buffers: as on 740",
+       .family = GpuFamily::kAdreno7xx,
+       .model = "750",
+       .weight_storage = Storage::kBuffer},
+      {.why = "buffers: as on 740; assumed: a row is walked by four waves of 64, the one subgroup size of the 8xx profiles",
+       .family = GpuFamily::kAdreno8xx,
+       .row_workgroup = 256,
+       .subgroups = true,
+       .weight_storage = Storage::kBuffer},
+      {.why = "assumed: workgroups of 32, four warps of 8 (G52, G76) or eight of 4, so that a matrix of few rows spreads over the cores; "
+              "its profiles report no subgroups; a weight is read once and in order, which buffers serve as well as textures",
+       .family = GpuFamily::kMaliBifrost,
+       .gemv_workgroup = 32,
+       .gemm_workgroup = 32,
+       .attention_workgroup = 32,
+       .weight_storage = Storage::kBuffer},
+      {.why = "assumed: workgroups of two warps (the profiles' only subgroup is 16 lanes), as on Bifrost; buffers as on Bifrost; "
+              "no reductions by subgroups: Mesa's compiler emulates them, at three times the instructions",
+       .family = GpuFamily::kMaliValhall,
+       .gemv_workgroup = 32,
+       .gemm_workgroup = 32,
+       .row_workgroup = 128,
+       .attention_workgroup = 32,
+       .subgroups = false,
+       .weight_storage = Storage::kBuffer},
   };
   return rows;
 }
 
 inline bool matches(const TuningRow& row, const DeviceInfo& info) {
-  if (row.family && *row.family != family_of(info)) return false;
-  return detail::lower_case(info.name).find(row.name_contains) != std::string::npos;
+  return (!row.family || *row.family == family_of(info)) && detail::lower_case(cat(info.name, " ", info.api_version)).find(row.model) != std::string::npos;
+}
+
+// The rows that apply, in the order they are merged. None: the device gets the neutral row, the defaults of Tuning.
+inline std::vector<const TuningRow*> rows_for(const DeviceInfo& info) {
+  std::vector<const TuningRow*> rows;
+  for (const TuningRow& row : tuning_rows())
+    if (matches(row, info)) rows.push_back(&row);
+  return rows;
 }
 
 inline Tuning tuning_for(const DeviceInfo& info) {
   Tuning tuning;
-  const auto merge = [](auto& member, const auto& value) {
-    if (value) member = *value;
-  };
-  for (const TuningRow& row : tuning_rows()) {
-    if (!matches(row, info)) continue;
-    merge(tuning.vector_width, row.vector_width);
-    merge(tuning.gemv_workgroup, row.gemv_workgroup);
-    merge(tuning.gemv_blocks, row.gemv_blocks);
-    merge(tuning.gemm_workgroup, row.gemm_workgroup);
-    merge(tuning.gemm_tokens, row.gemm_tokens);
-    merge(tuning.row_workgroup, row.row_workgroup);
-    merge(tuning.item_workgroup, row.item_workgroup);
-    merge(tuning.attention_workgroup, row.attention_workgroup);
-    merge(tuning.weight_storage, row.weight_storage);
-    merge(tuning.activation_storage, row.activation_storage);
-  }
+  for (const TuningRow* row : rows_for(info))
+    visit_settings(tuning, *row, [](std::string_view, auto& member, const auto& value) {
+      if (value) member = *value;
+    });
   if (info.max_image_width == 0) tuning.weight_storage = tuning.activation_storage = Storage::kBuffer;
+  tuning.words.subgroups = tuning.words.subgroups && info.subgroup_max > 0;
   tuning.words.vector_width = tuning.vector_width;
   return tuning;
 }
