@@ -5,7 +5,7 @@
 
 #include "model_parts.hpp"
 #include "tessera/base/text.hpp"
-#include "tessera/model/arch_file_table.hpp"
+#include "tessera/model/arch_table.hpp"
 
 namespace tessera {
 namespace {
@@ -18,7 +18,7 @@ constexpr int64_t kMaxVocabulary = 1 << 19;  // twice the largest in use
 // Reads "ARCH.key" and remembers which keys were asked for.
 class KeyReader {
  public:
-  KeyReader(const Gguf& gguf, const ArchitectureFile& architecture) : gguf_(gguf), architecture_(architecture) {}
+  KeyReader(const Gguf& gguf, const Architecture& architecture) : gguf_(gguf), architecture_(architecture) {}
 
   std::string full(std::string_view key) const { return cat(architecture_.name, ".", key); }
   bool has(std::string_view key) const { return gguf_.find(full(key)) != nullptr; }
@@ -59,7 +59,7 @@ class KeyReader {
   }
 
   const Gguf& gguf_;
-  const ArchitectureFile& architecture_;
+  const Architecture& architecture_;
   std::vector<std::string> used_;
 };
 
@@ -70,7 +70,7 @@ Result<double> number(const Gguf& gguf, std::string_view key) {
   return static_cast<double>(integer);
 }
 
-Status check_neutral(const Gguf& gguf, const KeyReader& keys, const ArchitectureFile& architecture, bool rope_unscaled) {
+Status check_neutral(const Gguf& gguf, const KeyReader& keys, const Architecture& architecture, bool rope_unscaled) {
   for (const NeutralKey& neutral : architecture.neutral_keys) {
     if (!keys.has(neutral.key) || (rope_unscaled && neutral.key.starts_with("rope."))) continue;
     TESSERA_ASSIGN(const double value, number(gguf, keys.full(neutral.key)));
@@ -83,7 +83,7 @@ Status check_neutral(const Gguf& gguf, const KeyReader& keys, const Architecture
 }
 
 // Rotary scaling is known in one form only, divisors in a tensor. An explicit type decides whether the scaling factors count at all.
-Status check_rope_scaling(const Gguf& gguf, KeyReader& keys, const ArchitectureFile& architecture) {
+Status check_rope_scaling(const Gguf& gguf, KeyReader& keys, const Architecture& architecture) {
   TESSERA_ASSIGN(const std::string_view type, keys.text("rope.scaling.type", ""));
   const bool by_tensor = type == "llama3" && gguf.find_tensor("rope_freqs.weight");
   if (type.empty() || type == "none" || by_tensor) return check_neutral(gguf, keys, architecture, !type.empty());
@@ -151,15 +151,15 @@ std::vector<std::string> Warnings::take() {
   return std::move(texts_);
 }
 
-Result<const ArchitectureFile*> find_architecture(const Gguf& gguf) {
+Result<const Architecture*> read_architecture(const Gguf& gguf) {
   TESSERA_ASSIGN(const std::string_view name, gguf.string("general.architecture"));
-  if (const ArchitectureFile* architecture = find_architecture_file(name)) return architecture;
+  if (const Architecture* architecture = find_architecture(name)) return architecture;
   std::string known;
-  for (const ArchitectureFile* architecture : kArchitectureFiles) known += cat(known.empty() ? "" : ", ", architecture->name);
+  for (const Architecture* architecture : kArchitectures) known += cat(known.empty() ? "" : ", ", architecture->name);
   return fail(ErrorCode::kUnsupported, cat("the architecture is '", escaped(name), "' (key 'general.architecture'); this build runs: ", known));
 }
 
-Result<ModelConfig> read_config(const Gguf& gguf, const ArchitectureFile& architecture, Warnings& warnings) {
+Result<ModelConfig> read_config(const Gguf& gguf, const Architecture& architecture, Warnings& warnings) {
   KeyReader keys(gguf, architecture);
   ModelConfig config;
   config.architecture = architecture.name;

@@ -24,7 +24,7 @@ struct ModelFile::State {
 Status ModelFile::State::read() {
   Warnings found;
   TESSERA_ASSIGN(const Gguf gguf, Gguf::parse(bytes));
-  TESSERA_ASSIGN(const ArchitectureFile* architecture, find_architecture(gguf));
+  TESSERA_ASSIGN(const Architecture* architecture, read_architecture(gguf));
   TESSERA_ASSIGN(config, read_config(gguf, *architecture, found));
   TESSERA_ASSIGN(weights, read_weights(gguf, *architecture, config, found));
   TESSERA_ASSIGN(config.rope_factors, read_rope_factors(weights));

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/model/arch_file.hpp"
+#include "tessera/model/arch.hpp"
 #include "tessera/model/gguf.hpp"
 #include "tessera/model/model_file.hpp"
 
@@ -23,11 +23,11 @@ class Warnings {
 };
 
 // kUnsupported lists the architectures that are known.
-Result<const ArchitectureFile*> find_architecture(const Gguf& gguf);
+Result<const Architecture*> read_architecture(const Gguf& gguf);
 // Everything but rope_factors, which read_weights fills in.
-Result<ModelConfig> read_config(const Gguf& gguf, const ArchitectureFile& architecture, Warnings& warnings);
+Result<ModelConfig> read_config(const Gguf& gguf, const Architecture& architecture, Warnings& warnings);
 // In the file's order.
-Result<std::vector<WeightRef>> read_weights(const Gguf& gguf, const ArchitectureFile& architecture, const ModelConfig& config, Warnings& warnings);
+Result<std::vector<WeightRef>> read_weights(const Gguf& gguf, const Architecture& architecture, const ModelConfig& config, Warnings& warnings);
 // The values of rope_freqs.weight, checked; empty when the model has none.
 Result<std::vector<float>> read_rope_factors(const std::vector<WeightRef>& weights);
 // `max_tokens`: rows of the embedding, or 0 if there is none to compare with.

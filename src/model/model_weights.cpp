@@ -44,7 +44,7 @@ Result<WeightRef> checked_weight(const GgufTensor& tensor, const TensorRequireme
 }
 
 // Tensors that no requirement asked for. A bias changes the result and cannot be ignored.
-Status check_extras(const Gguf& gguf, const ArchitectureFile& architecture, const std::set<std::string_view>& used, Warnings& warnings) {
+Status check_extras(const Gguf& gguf, const Architecture& architecture, const std::set<std::string_view>& used, Warnings& warnings) {
   for (const GgufTensor& tensor : gguf.tensors()) {
     if (used.contains(tensor.name)) continue;
     if (tensor.name.ends_with(".bias"))
@@ -77,7 +77,7 @@ int64_t bad_column(const WeightRef& weight, const std::byte* row) {
 
 }  // namespace
 
-Result<std::vector<WeightRef>> read_weights(const Gguf& gguf, const ArchitectureFile& architecture, const ModelConfig& config, Warnings& warnings) {
+Result<std::vector<WeightRef>> read_weights(const Gguf& gguf, const Architecture& architecture, const ModelConfig& config, Warnings& warnings) {
   std::vector<WeightRef> weights;
   std::set<std::string_view> used;
   for (const TensorRequirement& requirement : architecture.tensors) {

@@ -1,24 +1,26 @@
-// The architectures, all of them: general.architecture → the function that builds its step graph.
+// The architectures, all of them. A new one: its file, and its line here.
 #pragma once
 #include <array>
 #include <string_view>
 
+#include "tessera/base/text.hpp"
 #include "tessera/model/arch_llama.hpp"
-#include "tessera/model/step_graph.hpp"
 
 namespace tessera {
 
-struct Architecture {
-  std::string_view name;
-  Result<Graph> (*build)(const StepRequest& request);
-};
+inline constexpr std::array<const Architecture*, 1> kArchitectures{&kLlama};
 
-inline constexpr std::array<Architecture, 1> kArchitectures{{{"llama", build_llama}}};
+// Null when this build does not know the architecture.
+constexpr const Architecture* find_architecture(std::string_view name) {
+  for (const Architecture* architecture : kArchitectures)
+    if (architecture->name == name) return architecture;
+  return nullptr;
+}
 
 inline Result<Graph> build_step(const StepRequest& request) {
-  for (const Architecture& architecture : kArchitectures)
-    if (architecture.name == request.config->architecture) return architecture.build(request);
-  return fail(ErrorCode::kUnsupported, cat("architecture '", escaped(request.config->architecture), "' has no graph"));
+  const Architecture* architecture = find_architecture(request.config->architecture);
+  if (architecture == nullptr) return fail(ErrorCode::kUnsupported, cat("architecture '", escaped(request.config->architecture), "' has no graph"));
+  return architecture->build(request);
 }
 
 }  // namespace tessera

@@ -1,11 +1,11 @@
-// What an architecture needs from a model file, as data: which tensors with which shapes, and which settings it can only run at their
-// neutral value. The graph of an architecture is elsewhere; here is only what loading checks.
+// What an architecture is: the tensors it needs from a model file with their shapes, the settings it can only run at their neutral value,
+// and the function that builds its step graph. One file an architecture (arch_NAME.hpp); arch_table.hpp lists them.
 #pragma once
 #include <cstdint>
 #include <span>
 #include <string_view>
 
-#include "tessera/model/model_file.hpp"
+#include "tessera/model/step_graph.hpp"
 
 namespace tessera {
 
@@ -56,11 +56,12 @@ struct NeutralKey {
   std::string_view meaning;
 };
 
-struct ArchitectureFile {
+struct Architecture {
   std::string_view name;  // general.architecture
   std::span<const TensorRequirement> tensors;
   std::span<const NeutralKey> neutral_keys;
   std::span<const std::string_view> other_keys;  // known and without effect here, so not worth a warning
+  Result<Graph> (*build)(const StepRequest& request);
 };
 
 }  // namespace tessera
