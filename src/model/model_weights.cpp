@@ -15,9 +15,9 @@ struct RoleTypes {
   std::span<const WeightType> types;
 };
 constexpr WeightType kMatrixTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0};
-constexpr WeightType kNormTypes[] = {WeightType::kF32, WeightType::kF16};
+constexpr WeightType kVectorTypes[] = {WeightType::kF32, WeightType::kF16};
 constexpr WeightType kFactorTypes[] = {WeightType::kF32};
-constexpr RoleTypes kRoleTypes[] = {{TensorRole::kMatrix, kMatrixTypes}, {TensorRole::kNorm, kNormTypes}, {TensorRole::kRopeFactors, kFactorTypes}};
+constexpr RoleTypes kRoleTypes[] = {{TensorRole::kMatrix, kMatrixTypes}, {TensorRole::kNorm, kVectorTypes}, {TensorRole::kBias, kVectorTypes}, {TensorRole::kRopeFactors, kFactorTypes}};
 
 Result<WeightType> allowed_type(const GgufTensor& tensor, TensorRole role) {
   const std::span<const WeightType> allowed = kRoleTypes[static_cast<size_t>(role)].types;
@@ -43,12 +43,12 @@ Result<WeightRef> checked_weight(const GgufTensor& tensor, const TensorRequireme
   return WeightRef{std::string(tensor.name), type, rows, columns, tensor.bytes};
 }
 
-// Tensors that no requirement asked for. A bias changes the result and cannot be ignored.
+// Tensors that no requirement asked for. A bias that the graph does not add changes the result and cannot be ignored.
 Status check_extras(const Gguf& gguf, const Architecture& architecture, const std::set<std::string_view>& used, Warnings& warnings) {
   for (const GgufTensor& tensor : gguf.tensors()) {
     if (used.contains(tensor.name)) continue;
     if (tensor.name.ends_with(".bias"))
-      return fail(ErrorCode::kUnsupported, cat("tensor '", tensor.name, "': biases cannot be run for the architecture ", architecture.name));
+      return fail(ErrorCode::kUnsupported, cat("tensor '", tensor.name, "': a bias at this place cannot be run for the architecture ", architecture.name));
     warnings.add(cat("tensor '", tensor.name, "' is not part of the architecture ", architecture.name, " and ignored"));
   }
   return {};

@@ -37,6 +37,7 @@ struct MatmulCase {
   bool norm = false;      // GEMV only
   bool residual = false;
   bool gated = false;
+  bool bias = false;
   int64_t binding_bytes = 0;  // of the planner's device, when not 0
   int64_t image_height = 0;
   std::string label = {};
@@ -52,13 +53,16 @@ struct Operands {
   Matrix x, gamma, residual;
   std::vector<TestWeight> weights;  // one, or gate and up
   TestWeight gain;
+  std::vector<TestWeight> biases;   // of each weight
 };
 
 Operands make_operands(const MatmulCase& c, int64_t tokens, int64_t columns) {
   Random random(static_cast<uint32_t>(c.rows * 1000 + columns));
-  Operands o{random.matrix(tokens, columns), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5)};
+  Operands o{random.matrix(tokens, columns), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5), {}};
   o.weights.push_back(make_weight("w", c.type, c.rows, columns, 17));
   if (c.gated) o.weights.push_back(make_weight("up", c.type, c.rows, columns, 18));
+  const WeightType bias_type = columns % 2 == 0 ? WeightType::kF32 : WeightType::kF16;   // files have either
+  for (const TestWeight& w : o.weights) o.biases.push_back(make_weight(w.ref.name + ".bias", bias_type, 1, c.rows, 19 + static_cast<uint32_t>(o.biases.size())));
   return o;
 }
 
@@ -84,7 +88,8 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
     roundings += columns / 2 + 4 + kRsqrtRoundings;
   }
   std::vector<Matrix> results, errors;
-  for (const TestWeight& w : o.weights) {
+  for (size_t i = 0; i < o.weights.size(); ++i) {
+    const TestWeight& w = o.weights[i];
     Matrix y(tokens, c.rows), error(tokens, c.rows);
     ops::matmul_reference(x.values.data(), w.values.values.data(), y.values.data(), tokens, c.rows, columns);
     for (int64_t t = 0; t < tokens; ++t)
@@ -92,6 +97,9 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
         double terms = 0.0;
         for (int64_t k = 0; k < columns; ++k) terms += static_cast<double>(w.magnitudes.at(r, k)) * std::abs(static_cast<double>(x.at(t, k)));
         error.at(t, r) = static_cast<float>(gamma_of(roundings) * terms + kSmallest);
+        if (!c.bias) continue;
+        y.at(t, r) += o.biases[i].values.at(0, r);
+        error.at(t, r) += static_cast<float>(2.0 * kUnit) * std::abs(y.at(t, r));  // our sum and the kernel's
       }
     results.push_back(std::move(y));
     errors.push_back(std::move(error));
@@ -117,8 +125,9 @@ Status prepare(const MatmulCase& c, OpRunner& run, const Operands& o, int64_t to
   set_limits(c, run);
   const ValueId x = run.g.activation("x", tokens, o.x.channels);
   const ValueId input = c.norm ? ops::rms_norm(run.g, x, run.weight(o.gain), kEps) : x;
-  ValueId y = ops::matmul(run.g, input, run.weight(o.weights[0]));
-  if (c.gated) y = ops::gated_silu(run.g, y, ops::matmul(run.g, input, run.weight(o.weights[1])));
+  const auto product = [&](size_t i) { return ops::matmul(run.g, input, run.weight(o.weights[i]), c.bias ? run.bias(o.biases[i]) : kNoValue); };
+  ValueId y = product(0);
+  if (c.gated) y = ops::gated_silu(run.g, y, product(1));
   if (c.residual) y = ops::add(run.g, run.g.activation("residual", tokens, c.rows), y);
   is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
   return run.prepare({tokens, LogitRows::kNone});
@@ -166,7 +175,7 @@ TEST_P(GemmCase, EqualsReference) {
 
 std::string name_of_case(const testing::TestParamInfo<MatmulCase>& info) {
   const MatmulCase& c = info.param;
-  return cat(format_of(c.type).name, "_", c.tuning.name(), "_rows", c.rows, c.norm ? "_norm" : "", c.residual ? "_residual" : "", c.gated ? "_gated" : "", c.label);
+  return cat(format_of(c.type).name, "_", c.tuning.name(), "_rows", c.rows, c.norm ? "_norm" : "", c.residual ? "_residual" : "", c.gated ? "_gated" : "", c.bias ? "_bias" : "", c.label);
 }
 
 std::vector<int64_t> columns_for(WeightType type) { return is_quantized(type) ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{127, 1, 3, 5}; }
@@ -201,18 +210,21 @@ INSTANTIATE_TEST_SUITE_P(Gemm, GemmCase, testing::ValuesIn(plain_cases()), name_
 std::vector<MatmulCase> fused_cases(bool gemv) {
   std::vector<MatmulCase> cases;
   int turn = 0;
-  for (int form = 1; form < 8; ++form) {
-    const bool norm = (form & 1) != 0, residual = (form & 2) != 0, gated = (form & 4) != 0;
+  for (int form = 1; form < 16; ++form) {
+    const bool norm = (form & 1) != 0, residual = (form & 2) != 0, gated = (form & 4) != 0, bias = (form & 8) != 0;
     if (norm && !gemv) continue;
-    for (const WeightFormat& format : kWeightFormats)
+    for (const WeightFormat& format : kWeightFormats) {
+      // The bias meets the sum after all that a weight type does: in the quick tier, types take turns.
+      if (!full_tier() && bias && static_cast<size_t>(format.type) != static_cast<size_t>(form) % kWeightFormats.size()) continue;
       for (const int width : kWidths)
         for (const Storage storage : kStorages) {
           const Storage activations = turn++ % 4 < 2 ? Storage::kBuffer : Storage::kImage2D;
           // Quick: of each form one case a weight type, widths and storages taking turns.
           if (!full_tier() && turn % 6 != (form + static_cast<int>(format.type)) % 6) continue;
           cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
-                           .columns = {is_quantized(format.type) ? 96 : 127}, .norm = norm, .residual = residual, .gated = gated});
+                           .columns = {is_quantized(format.type) ? 96 : 127}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
         }
+    }
   }
   return cases;
 }
@@ -224,7 +236,7 @@ std::vector<MatmulCase> limited_cases() {
   const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D, .activations = Storage::kBuffer};
   return {
       {.type = WeightType::kF32, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .binding_bytes = 12 * 1536, .label = "_three_parts"},
-      {.type = WeightType::kQ8_0, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .gated = true, .binding_bytes = 5000, .label = "_parts"},
+      {.type = WeightType::kQ8_0, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .gated = true, .bias = true, .binding_bytes = 5000, .label = "_parts"},
       {.type = WeightType::kQ4_1, .tuning = images, .rows = 127, .columns = {96}, .image_height = 4, .label = "_folded"},
       {.type = WeightType::kF16, .tuning = images, .rows = 127, .columns = {96}, .gated = true, .image_height = 8, .label = "_folded"},
   };
@@ -239,7 +251,7 @@ TEST_F(Matmul, SmallLimitsMakePartsAndFolds) {
     const Operands o = make_operands(c, 1, c.columns[0]);
     OpRunner run(device(), c.tuning);
     TESSERA_ASSERT_OK(prepare(c, run, o, 1));
-    const size_t parts = run.plan().weights.begin()->second.placement.parts.size();
+    const size_t parts = run.plan().weights.at(c.gated ? "w|up" : "w").placement.parts.size();
     EXPECT_EQ(parts, run.plan().dispatches.size());
     EXPECT_GE(parts, c.binding_bytes != 0 ? 3u : 1u);
     EXPECT_EQ(run.object_of("gemv", is_quantized(c.type) ? "quants" : "floats").layout.fold, c.image_height);

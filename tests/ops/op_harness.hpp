@@ -158,6 +158,11 @@ class OpRunner {
     weights_.emplace(w.ref.name, &w);
     return g.weight({w.ref.name, w.ref.type, w.ref.rows, w.ref.columns});
   }
+  // One value a row of what it is added to; `w` is a row, as in files.
+  ValueId bias(const TestWeight& w) {
+    weights_.emplace(w.ref.name, &w);
+    return g.weight({.name = w.ref.name, .type = w.ref.type, .rows = w.ref.columns, .columns = 1, .bias = true});
+  }
   // Asks for `y` as a result of the graph, in a buffer that the host reads.
   void output(ValueId y) { g.graph()[y].role = ValueRole::kOutput; }
   // Keeps `y` an intermediate (an image, where the tuning says so) by letting a last node read it.

@@ -262,7 +262,17 @@ const Case kBroken[] = {
        f.set("llama.embedding_length", 64u);
      },
      kMalformed, "has shape 256 x 80"},
-    {"bias", [](GgufBuilder& f) { f.add_tensor("blk.0.attn_q.bias", {64}, 0); }, kUnsupported, "tensor 'blk.0.attn_q.bias': biases cannot be run"},
+    {"bias of a norm", [](GgufBuilder& f) { f.add_tensor("blk.0.attn_norm.bias", {64}, 0); }, kUnsupported,
+     "tensor 'blk.0.attn_norm.bias': a bias at this place cannot be run"},
+    {"bias of wrong length", [](GgufBuilder& f) { f.add_tensor("blk.1.attn_k.bias", {64}, 0); }, kMalformed,
+     "'blk.1.attn_k.bias' has shape 64 x 1 x 1 x 1, but this configuration needs 32 x 1"},
+    {"bias as a column",
+     [](GgufBuilder& f) {
+       f.add_tensor("blk.1.attn_q.bias", {1, 64}, 0);
+     },
+     kMalformed, "'blk.1.attn_q.bias' has shape 1 x 64"},
+    {"bias of a matrix type", [](GgufBuilder& f) { f.add_tensor("blk.0.ffn_down.bias", {64}, 8); }, kUnsupported,
+     "'blk.0.ffn_down.bias' has type Q8_0; supported for it: F32, F16"},
     {"rope factors of f16", [](GgufBuilder& f) { f.tensor_named("rope_freqs.weight").type = 1; }, kUnsupported,
      "'rope_freqs.weight' has type F16; supported for it: F32"},
     {"rope factors of wrong length", [](GgufBuilder& f) { f.tensor_named("rope_freqs.weight").dims = {7}; }, kMalformed,
@@ -351,6 +361,7 @@ const struct {
        f.tensor_named("rope_freqs.weight").dims = {7};
      },
      {}},
+    {"biases of either type", [](GgufBuilder& f) { f.add_tensor("blk.0.attn_q.bias", {64}, 0), f.add_tensor("blk.1.ffn_up.bias", {96}, 1); }, {}},
     {"f16 norms", [](GgufBuilder& f) { f.tensor_named("output_norm.weight").type = 1; }, {}},
     {"fewer tokens than rows",
      [](GgufBuilder& f) { f.set("tokenizer.ggml.tokens", std::vector<std::string>(300, "x")).erase("tokenizer.ggml.token_type"); },

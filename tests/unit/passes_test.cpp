@@ -40,6 +40,8 @@ class Passes : public testing::Test {
   }
   ValueId matmul(ValueId x, ValueId w, const char* name) { return named(ops::matmul(g, x, w), name); }
   ValueId add(ValueId a, ValueId b, const char* name) { return named(ops::add(g, a, b), name); }
+  ValueId bias(const char* name, int64_t rows = 32, WeightType type = WeightType::kF32) { return g.weight({.name = name, .type = type, .rows = rows, .columns = 1, .bias = true}); }
+  ValueId biased(ValueId x, ValueId w, ValueId b, const char* name) { return named(ops::matmul(g, x, w, b), name); }
   std::string text() { return text_of(g.graph()); }
   // The pass changes nothing.
   template <class Pass>
@@ -86,6 +88,23 @@ TEST_F(Passes, FoldGatedMakesOneMatmul) {
   EXPECT_EQ(desc.key(), "gate|up");
 }
 
+TEST_F(Passes, FoldGatedFoldsBiases) {
+  const ValueId x = activation("x");
+  named(ops::gated_silu(g, biased(x, weight("gate"), bias("gb"), "a"), biased(x, weight("up"), bias("ub"), "b")), "y");
+  passes::fold_gated(g.graph());
+  EXPECT_EQ(text(), "y = matmul(x=x, w=gate | up, bias=gb | ub)\n");
+  EXPECT_TRUE(g.graph()[g.graph().nodes[0].input("bias")].weight.interleaved);
+}
+TEST_F(Passes, FoldGatedNeedsBothBiasesOrNone) {
+  const ValueId x = activation("x");
+  ops::gated_silu(g, biased(x, weight("gate"), bias("gb"), "a"), matmul(x, weight("up"), "b"));
+  expect_untouched(passes::fold_gated);
+}
+TEST_F(Passes, FoldGatedNeedsBiasesOfOneType) {
+  const ValueId x = activation("x");
+  ops::gated_silu(g, biased(x, weight("gate"), bias("gb"), "a"), biased(x, weight("up"), bias("ub", 32, WeightType::kF16), "b"));
+  expect_untouched(passes::fold_gated);
+}
 TEST_F(Passes, FoldGatedNeedsOneInput) {
   ops::gated_silu(g, matmul(activation("x"), weight("gate"), "a"), matmul(activation("z"), weight("up"), "b"));
   expect_untouched(passes::fold_gated);
@@ -134,6 +153,22 @@ TEST_F(StackMatmuls, MakesRangesOfOneResult) {
   EXPECT_EQ(graph[graph.nodes[0].input("w")].weight.key(), "wq+wk+wv");
 }
 
+TEST_F(StackMatmuls, StacksBiases) {
+  const ValueId x = activation("x"), q = biased(x, weight("wq"), bias("bq"), "q"), k = biased(x, weight("wk", 16), bias("bk", 16), "k");
+  rope(q, k, biased(x, weight("wv", 16), bias("bv", 16), "v"));
+  passes::stack_matmuls(g.graph());
+  ASSERT_EQ(g.graph().nodes.size(), 2u);
+  EXPECT_EQ(text().substr(0, text().find('\n')), "wq + wk + wv = matmul(x=x, w=wq + wk + wv, bias=bq + bk + bv)");
+  EXPECT_EQ(g.graph()[g.graph().nodes[0].input("bias")].rows, 64);
+}
+TEST_F(StackMatmuls, StacksOnlyNeighboursThatBothHaveBiases) {
+  const ValueId x = activation("x"), q = biased(x, weight("wq"), bias("bq"), "q"), k = biased(x, weight("wk", 16), bias("bk", 16), "k");
+  rope(q, k, matmul(x, weight("wv", 16), "v"));
+  passes::stack_matmuls(g.graph());
+  EXPECT_EQ(text().substr(0, text().find('\n')), "wq + wk = matmul(x=x, w=wq + wk, bias=bq + bk)");
+  EXPECT_EQ(g.graph().nodes.size(), 3u);
+}
+
 TEST_F(StackMatmuls, StacksQAndKWhenVIsOfAnotherType) {
   const ValueId x = activation("x");
   const ValueId q = matmul(x, weight("wq"), "q"), k = matmul(x, weight("wk", 16), "k"), v = matmul(x, weight("wv", 16, WeightType::kQ8_0), "v");
@@ -170,6 +205,13 @@ TEST_F(Passes, FoldNormGoesIntoEveryMatmul) {
   passes::fold_norm(g.graph());
   EXPECT_EQ(text(), "ya = matmul(x=x, w=a, gamma=gamma)\nyb = matmul(x=x, w=b, gamma=gamma)\n");
   for (const Node& node : g.graph().nodes) EXPECT_FLOAT_EQ(static_cast<float>(node.attribute("eps")), 1e-6f);
+}
+TEST_F(Passes, FoldsKeepTheBias) {
+  const ValueId x = activation("x");
+  add(x, biased(ops::rms_norm(g, x, gain("gamma"), 1e-6f), weight("a"), bias("b"), "m"), "y");
+  passes::fold_norm(g.graph());
+  passes::fold_residual(g.graph());
+  EXPECT_EQ(text(), "y = matmul(x=x, w=a, bias=b, gamma=gamma, residual=x)\n");
 }
 TEST_F(Passes, FoldNormLeavesSeveralTokensAlone) {
   matmul(ops::rms_norm(g, activation("x", 32, 2), gain("gamma"), 1e-6f), weight("a"), "y");

@@ -27,7 +27,7 @@ ModelConfig config() {
   return c;
 }
 
-std::vector<WeightRef> weights() {
+std::vector<WeightRef> weights(bool biases = false) {
   std::vector<WeightRef> refs = {{"token_embd.weight", WeightType::kQ8_0, 320, 64, {}}, {"output_norm.weight", WeightType::kF32, 1, 64, {}}, {"output.weight", WeightType::kQ4_0, 320, 64, {}}};
   for (int layer = 0; layer < kLayers; ++layer) {
     const auto add = [&](const char* name, int64_t rows, int64_t columns) { refs.push_back({cat("blk.", layer, ".", name, ".weight"), rows == 1 ? WeightType::kF32 : WeightType::kQ4_0, rows, columns, {}}); };
@@ -40,6 +40,9 @@ std::vector<WeightRef> weights() {
     add("ffn_gate", 96, 64);
     add("ffn_up", 96, 64);
     add("ffn_down", 64, 96);
+    const std::pair<const char*, int64_t> kBiases[] = {{"attn_q", 64}, {"attn_k", 32}, {"attn_v", 32}, {"attn_output", 64}, {"ffn_gate", 96}, {"ffn_up", 96}, {"ffn_down", 64}};
+    for (const auto& [name, rows] : kBiases)
+      if (biases) refs.push_back({cat("blk.", layer, ".", name, ".bias"), WeightType::kF32, 1, rows, {}});
   }
   return refs;
 }
@@ -53,9 +56,9 @@ DeviceInfo device() {
   return info;
 }
 
-Graph llama(const StepShape& shape) {
+Graph llama(const StepShape& shape, bool biases = false) {
   const ModelConfig c = config();
-  const std::vector<WeightRef> refs = weights();
+  const std::vector<WeightRef> refs = weights(biases);
   auto graph = build_llama({.config = &c, .weights = &refs, .shape = shape, .pages = 8, .page_tokens = 16, .kv_type = DType::kF32, .context_pages = 8});
   EXPECT_TRUE(graph) << graph.error().message();
   return std::move(*graph);
@@ -86,6 +89,22 @@ TEST(Planner, PrefillNormsOnItsOwn) {
   const auto p = plan({32, LogitRows::kLast});
   ASSERT_TRUE(p) << p.error().message();
   EXPECT_EQ(kernels(*p), repeated({"embed"}, {"rms_norm", "gemm", "rope_kv", "attention", "gemm", "rms_norm", "gemm", "gemm"}, {"take_row", "gemv", "argmax"})) << dump(*p);
+}
+
+TEST(Planner, BiasesTakeNoDispatches) {
+  const DeviceInfo info = device();
+  const Tuning tuning;
+  for (const int64_t tokens : {1, 32}) {
+    const StepShape shape{tokens, LogitRows::kLast};
+    const auto with = Planner(info, tuning).plan(llama(shape, true), shape), without = plan(shape);
+    ASSERT_TRUE(with && without);
+    EXPECT_EQ(kernels(*with), kernels(*without));
+    std::set<std::string> bound;
+    for (const Dispatch& dispatch : with->dispatches)
+      for (const PlanBinding& binding : dispatch.bindings)
+        if (binding.slot == "bias") bound.insert(with->objects[static_cast<size_t>(binding.object)].weight_key);
+    EXPECT_EQ(bound.size(), size_t{4} * kLayers);   // of Q, K and V together, of the output projection, of gate and up, of down
+  }
 }
 
 TEST(Planner, AChunkWithoutLogitsEndsWithItsLastKvWrite) {

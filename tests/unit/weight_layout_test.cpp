@@ -112,11 +112,21 @@ struct Shape {
   int64_t columns;
   bool interleaved;
   int64_t group_rows;
+  int64_t split_rows = 0;
+  bool bias = false;
+
+  // Where a row of the file goes within its source.
+  int64_t place(int64_t file_row) const {
+    if (group_rows == 0) return file_row;
+    int64_t in_group = file_row % group_rows;
+    if (in_group < split_rows) in_group = in_group < split_rows / 2 ? 2 * in_group : 2 * in_group - split_rows + 1;
+    return file_row / group_rows * ((group_rows + 3) / 4 * 4) + in_group;
+  }
 };
 
 WeightDesc describe(WeightType type, const Shape& shape) {
   WeightDesc desc;
-  for (size_t i = 0; i < shape.rows.size(); ++i) desc.sources.push_back({cat("w", i), type, shape.rows[i], shape.columns, shape.group_rows});
+  for (size_t i = 0; i < shape.rows.size(); ++i) desc.sources.push_back({cat("w", i), type, shape.rows[i], shape.columns, shape.group_rows, shape.split_rows, shape.bias});
   desc.interleaved = shape.interleaved;
   return desc;
 }
@@ -153,8 +163,7 @@ void expect_round_trip(WeightType type, const Shape& shape, int width, Storage s
   int64_t stacked = 0;
   for (size_t source = 0; source < shape.rows.size(); ++source) {
     for (int64_t file_row = 0; file_row < shape.rows[source]; ++file_row) {
-      const int64_t group = shape.group_rows == 0 ? shape.rows[source] : shape.group_rows;
-      const int64_t at = shape.group_rows == 0 ? file_row : file_row / group * ((group + 3) / 4 * 4) + file_row % group;
+      const int64_t at = shape.place(file_row);
       if (shape.interleaved) expect_row(at / width * static_cast<int64_t>(shape.rows.size()) + static_cast<int64_t>(source), at % width, source, file_row);
       else expect_row((stacked + at) / width, (stacked + at) % width, source, file_row);
     }
@@ -171,8 +180,9 @@ void expect_round_trip(WeightType type, const Shape& shape, int width, Storage s
 }
 
 const std::vector<Shape>& shapes(WeightType type) {
-  static const std::vector<Shape> quantized = {{{5}, 32, false, 0}, {{127}, 96, false, 0}, {{12, 4, 4}, 64, false, 0}, {{21, 21}, 32, true, 0}, {{12, 6}, 32, false, 6}};
-  static const std::vector<Shape> plain = {{{1}, 1, false, 0}, {{3}, 5, false, 0}, {{127}, 127, false, 0}, {{12, 4, 4}, 3, false, 0}, {{21, 21}, 5, true, 0}, {{12, 6}, 7, false, 6}};
+  static const std::vector<Shape> quantized = {{{5}, 32, false, 0}, {{127}, 96, false, 0}, {{12, 4, 4}, 64, false, 0}, {{21, 21}, 32, true, 0}, {{12, 6}, 32, false, 6}, {{20, 10}, 32, false, 10, 8}};
+  static const std::vector<Shape> plain = {{{1}, 1, false, 0}, {{3}, 5, false, 0}, {{127}, 127, false, 0}, {{12, 4, 4}, 3, false, 0}, {{21, 21}, 5, true, 0}, {{12, 6}, 7, false, 6}, {{12, 6}, 7, false, 6, 6},
+                                           {{127}, 1, false, 0, 0, true}, {{21, 21}, 1, true, 0, 0, true}, {{20, 10}, 1, false, 10, 8, true}};
   return is_quantized(type) ? quantized : plain;
 }
 
@@ -199,6 +209,12 @@ TEST(PackPlane, UnpacksFromFoldedImages) {
   limits.max_image_height = 7;  // folds are powers of two: 4 rows a panel
   for (const WeightFormat& format : kWeightFormats)
     for (const int width : {4, 8, 16}) expect_round_trip(format.type, {{127}, 64, false, 0}, width, Storage::kImage2D, limits, 1, 4);
+}
+
+TEST(PlaceWeight, PadsABiasToItsLastBlockOnly) {
+  const auto placement = place_weight(describe(WeightType::kF32, {{21, 21}, 1, true, 0, 0, true}), 8, Storage::kBuffer, kWide);
+  ASSERT_TRUE(placement);
+  EXPECT_EQ(placement->object_bytes(), 2 * 24 * 4);
 }
 
 TEST(PlaceWeight, FallsBackToBuffersWhereImagesAreTooNarrow) {

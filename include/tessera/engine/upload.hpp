@@ -61,7 +61,7 @@ class WeightUploader {
     const int64_t panels = image && layout.fold != 0 ? ceil_div(layout.rows(), layout.fold) : 1;
     const auto row_bytes_of = [&](const WeightSource& source, int64_t row) {
       const WeightRef& ref = refs[static_cast<size_t>(&source - weight.desc.sources.data())];
-      return ref.bytes.data() + row * row_bytes(ref.type, ref.columns);
+      return ref.bytes.data() + row * row_bytes(source.type, source.columns);   // a bias is a row in the file and a column here
     };
     for (int64_t first = 0; first < rows; first += chunk) {
       const int64_t count = std::min(chunk, rows - first);

@@ -25,7 +25,7 @@ class GraphBuilder {
   ValueId weight(WeightSource source) {
     Value value;
     value.name = source.name;
-    value.role = source.rows == 1 ? ValueRole::kVector : ValueRole::kWeight;
+    value.role = source.rows == 1 && !source.bias ? ValueRole::kVector : ValueRole::kWeight;
     value.rows = source.padded_rows();
     value.channels = source.columns;
     value.weight.sources = {std::move(source)};

@@ -17,7 +17,7 @@ inline constexpr ValueId kNoValue = -1;
 
 enum class ValueRole : uint8_t {
   kActivation,  // [rows, channels], f32, lives within one step
-  kWeight,      // a matrix of the model file
+  kWeight,      // a matrix of the model file, or a bias
   kVector,      // one row of f32: norm gains
   kState,       // outlives steps: KV pages
   kInput,       // written by the host before a step: token ids, block table, tables of angles

@@ -37,6 +37,7 @@ constexpr int64_t extent_of(Extent extent, const ModelConfig& config) {
 enum class TensorRole : uint8_t {
   kMatrix,       // any type of tensor/quant.hpp
   kNorm,         // F32 or F16
+  kBias,         // F32 or F16
   kRopeFactors,  // F32, every value positive and finite
 };
 

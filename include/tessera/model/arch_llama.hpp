@@ -23,6 +23,13 @@ inline constexpr TensorRequirement kLlamaTensors[] = {
     {"ffn_gate.weight",      true,  true,     TensorRole::kMatrix,      Extent::kHidden,   Extent::kDim},
     {"ffn_up.weight",        true,  true,     TensorRole::kMatrix,      Extent::kHidden,   Extent::kDim},
     {"ffn_down.weight",      true,  true,     TensorRole::kMatrix,      Extent::kDim,      Extent::kHidden},
+    {"attn_q.bias",          true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kQuery},
+    {"attn_k.bias",          true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kKeyValue},
+    {"attn_v.bias",          true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kKeyValue},
+    {"attn_output.bias",     true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kDim},
+    {"ffn_gate.bias",        true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kHidden},
+    {"ffn_up.bias",          true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kHidden},
+    {"ffn_down.bias",        true,  false,    TensorRole::kBias,        Extent::kOne,      Extent::kDim},
 };
 
 inline constexpr NeutralKey kLlamaNeutralKeys[] = {
@@ -42,14 +49,16 @@ inline constexpr std::string_view kLlamaOtherKeys[] = {
     "vocab_size", "expert_used_count", "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout",
 };
 
-inline Result<Graph> build_llama(const StepRequest& request) {
+inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pairs) {
   using namespace ops;
   const ModelConfig& c = *request.config;
   const int64_t tokens = request.shape.tokens;
   GraphBuilder g;
   const StepInputs in = step_inputs(g, request);
   const AttentionShape shape{c.n_heads, c.n_kv_heads, c.head_dim, request.page_tokens};
-  const auto w = [&](const std::string& name, int64_t group_rows = 0) { return request.weight(g, name, group_rows); };
+  const RowGroups heads{c.head_dim}, rotary = rotary_heads(c, pairs);
+  const auto w = [&](const std::string& name) { return weight(g, request, name); };
+  const auto project = [&](ValueId x, const std::string& name, RowGroups groups = {}) { return linear(g, request, x, name, groups); };
 
   const ValueId table = w("token_embd.weight");
   ValueId x = embed(g, in.ids, table, tokens);                              // [tokens, dim]
@@ -57,18 +66,20 @@ inline Result<Graph> build_llama(const StepRequest& request) {
     const std::string blk = cat("blk.", layer, ".");
     const KvPages kv = kv_pages(g, request, in, layer);
     const ValueId h = rms_norm(g, x, w(blk + "attn_norm.weight"), c.norm_eps);
-    const ValueId q = matmul(g, h, w(blk + "attn_q.weight", c.head_dim));               // [tokens, n_heads · head_dim]
-    const ValueId k = matmul(g, h, w(blk + "attn_k.weight", c.head_dim));               // [tokens, n_kv_heads · head_dim]
-    const ValueId v = matmul(g, h, w(blk + "attn_v.weight", c.head_dim));
+    const ValueId q = project(h, blk + "attn_q", rotary);                   // [tokens, n_heads · head_dim]
+    const ValueId k = project(h, blk + "attn_k", rotary);                   // [tokens, n_kv_heads · head_dim]
+    const ValueId v = project(h, blk + "attn_v", heads);
     const ValueId attended = pack_heads(g, attention(g, rope_kv(g, q, k, v, in.angles, kv, shape), kv, shape), shape);
-    x = add(g, x, matmul(g, attended, w(blk + "attn_output.weight")));      // [tokens, dim]
+    x = add(g, x, project(attended, blk + "attn_output"));                  // [tokens, dim]
     const ValueId f = rms_norm(g, x, w(blk + "ffn_norm.weight"), c.norm_eps);
-    const ValueId gated = gated_silu(g, matmul(g, f, w(blk + "ffn_gate.weight")), matmul(g, f, w(blk + "ffn_up.weight")));  // [tokens, hidden_dim]
-    x = add(g, x, matmul(g, gated, w(blk + "ffn_down.weight")));            // [tokens, dim]
+    const ValueId gated = gated_silu(g, project(f, blk + "ffn_gate"), project(f, blk + "ffn_up"));  // [tokens, hidden_dim]
+    x = add(g, x, project(gated, blk + "ffn_down"));                        // [tokens, dim]
   }
   output_head(g, request, x, w("output_norm.weight"), c.tied_output ? table : w("output.weight"));
   return std::move(g).build();
 }
+
+inline Result<Graph> build_llama(const StepRequest& request) { return build_llama_with(request, RotaryPairs::kNeighbours); }
 
 inline constexpr Architecture kLlama{"llama", kLlamaTensors, kLlamaNeutralKeys, kLlamaOtherKeys, build_llama};
 

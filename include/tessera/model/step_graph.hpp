@@ -20,14 +20,42 @@ struct StepRequest {
   DType kv_type = DType::kF32;   // f16: half the bytes
   int64_t context_pages = 0;     // entries of a block table
 
-  // The weight `name` as a value; an error of the builder when the file has none. `group_rows`: see WeightSource.
-  ValueId weight(GraphBuilder& g, const std::string& name, int64_t group_rows = 0) const {
+  // Null when the file has no such tensor.
+  const WeightRef* find(const std::string& name) const {
     for (const WeightRef& ref : *weights)
-      if (ref.name == name) return g.weight({ref.name, ref.type, ref.rows, ref.columns, group_rows});
-    g.error(ErrorCode::kNotFound, cat("the model has no tensor '", name, "'"));
-    return g.weight({name, WeightType::kF32, 1, 1, 0});
+      if (ref.name == name) return &ref;
+    return nullptr;
   }
 };
+
+// How the rows of a matrix are arranged: see WeightSource.
+struct RowGroups {
+  int64_t rows = 0;
+  int64_t split = 0;
+};
+
+// The weight `name` as a value; an error of the builder when the file has none.
+inline ValueId weight(GraphBuilder& g, const StepRequest& request, const std::string& name, RowGroups groups = {}) {
+  if (const WeightRef* ref = request.find(name)) return g.weight({ref->name, ref->type, ref->rows, ref->columns, groups.rows, groups.split});
+  g.error(ErrorCode::kNotFound, cat("the model has no tensor '", name, "'"));
+  return g.weight({name, WeightType::kF32, 1, 1});
+}
+
+// x · NAME.weight, plus NAME.bias where the file has one.
+inline ValueId linear(GraphBuilder& g, const StepRequest& request, ValueId x, const std::string& name, RowGroups groups = {}) {
+  const WeightRef* bias = request.find(name + ".bias");
+  return ops::matmul(g, x, weight(g, request, name + ".weight", groups),
+                     bias == nullptr ? kNoValue : g.weight({bias->name, bias->type, bias->columns, 1, groups.rows, groups.split, true}));
+}
+
+// Which dimensions of a head rotate together, by the order of the rows of Q and K in the file.
+enum class RotaryPairs : uint8_t {
+  kNeighbours,  // (2i, 2i + 1)
+  kHalves,      // (i, i + n_rot / 2), brought to neighbours when the weights are uploaded: Q · K does not depend on the order
+};
+
+// The rows of Q and K, head by head.
+inline RowGroups rotary_heads(const ModelConfig& config, RotaryPairs pairs) { return {config.head_dim, pairs == RotaryPairs::kHalves ? config.n_rot : 0}; }
 
 // Names under which the engine finds what it writes and reads.
 inline constexpr const char* kIdsInput = "ids";

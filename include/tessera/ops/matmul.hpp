@@ -1,4 +1,4 @@
-// matmul: y[t, :] = W x[t, :] over quantized or plain weights. One token plans as GEMV (decode), several as GEMM (prefill).
+// matmul: y[t, :] = W x[t, :] + b over quantized or plain weights. One token plans as GEMV (decode), several as GEMM (prefill).
 // What passes may fold in (plan/passes): `gamma` (the RMSNorm before it, one token only), `residual`, and gated weights (SwiGLU).
 #pragma once
 #include <cmath>
@@ -7,11 +7,16 @@
 
 namespace tessera::ops {
 
-// x: [tokens, columns], w: [rows, columns] → [tokens, rows].
-inline ValueId matmul(GraphBuilder& g, ValueId x, ValueId w) {
+// x: [tokens, columns], w: [rows, columns], bias: one column of w's rows, or none → [tokens, rows].
+inline ValueId matmul(GraphBuilder& g, ValueId x, ValueId w, ValueId bias = kNoValue) {
   g.require(g[x].channels == g[w].channels, cat("matmul ", g[w].name, ": ", g[x].channels, " channels times ", g[w].channels, " columns"));
   const ValueId y = g.activation(g[w].name, g[x].rows, g[w].rows);
-  g.node({"matmul", {{"x", x}, {"w", w}}, {{"y", y}}, {}});
+  Node node{"matmul", {{"x", x}, {"w", w}}, {{"y", y}}, {}};
+  if (bias != kNoValue) {
+    g.require(g[bias].weight.bias() && g[bias].rows == g[w].rows, cat("matmul ", g[w].name, ": a bias of ", g[bias].rows, " rows for ", g[w].rows));
+    node.inputs.emplace_back("bias", bias);
+  }
+  g.node(std::move(node));
   return y;
 }
 
@@ -36,18 +41,19 @@ inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement&
 }
 
 inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, const Node& node) {
-  const ValueId x = node.input("x"), w = node.input("w"), y = node.output("y"), gamma = node.input("gamma"), residual = node.input("residual");
+  const ValueId x = node.input("x"), w = node.input("w"), y = node.output("y"), gamma = node.input("gamma"), bias = node.input("bias"), residual = node.input("residual");
   const WeightDesc& desc = context[w].weight;
   const WeightPlacement& placement = context.placement(w);
   const Tuning& tuning = context.tuning;
   const bool decode = context[x].rows == 1;
   const int64_t parts = desc.interleaved ? 2 : 1;
+  if (bias != kNoValue && context.placement(bias).parts.size() != 1) return fail(ErrorCode::kLimit, cat("bias ", context[bias].name, ": the device holds no buffer of ", context[bias].rows, " values"));
   const int64_t workgroup = decode ? tuning.gemv_workgroup : tuning.gemm_workgroup;
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
     const int64_t blocks = placement.parts[part].blocks / parts;
     KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc, placement.width), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
-    call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts}});
+    call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"BIAS", bias != kNoValue}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts}});
     call.args["out_block"] = arg_bits(placement.parts[part].first_block / parts);
     if (decode) {
       call.consts.insert({{"PER", tuning.gemv_blocks}, {"NORM", gamma != kNoValue}});
@@ -60,6 +66,7 @@ inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, c
       call.workgroups = {ceil_div(blocks, workgroup), ceil_div(context[x].rows, tuning.gemm_tokens), 1};
     }
     add_weight_slots(call, w, placement, static_cast<int>(part));
+    if (bias != kNoValue) call.slots.push_back({"bias", bias, placement.width, Plane::kFloats});
     if (residual != kNoValue) call.slots.push_back({"residual", residual, placement.width});
     call.slots.push_back({"y", y, placement.width});
     calls.push_back(std::move(call));

@@ -1,5 +1,6 @@
 // rope_kv: rotates q and k by their positions and writes k and v into the KV pages.
-// Pairs are neighbours (2i, 2i + 1): the order in which GGUF files of the llama architecture store the rows of Q and K.
+// Pairs are neighbours (2i, 2i + 1): the order in which GGUF files of the llama architecture store the rows of Q and K; files that pair the
+// halves of a head are brought to it when their weights are uploaded (WeightSource::split_rows).
 #pragma once
 #include <cmath>
 #include <vector>

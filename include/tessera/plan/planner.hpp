@@ -58,7 +58,7 @@ class Planner {
       for (const auto& [role, id] : node.inputs) {
         if (role == "w") graph_[id].role = ValueRole::kWeight;  // of one row, too: what multiplies is laid out as a matrix
         if (graph_[id].role != ValueRole::kWeight || !placements_[static_cast<size_t>(id)].parts.empty()) continue;
-        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(graph_[id].weight, tuning_.vector_width, tuning_.weight_storage, device_.storage_limits()));
+        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(graph_[id].weight, tuning_.vector_width, graph_[id].weight.bias() ? Storage::kBuffer : tuning_.weight_storage, device_.storage_limits()));
       }
     return {};
   }

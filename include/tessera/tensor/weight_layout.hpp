@@ -4,7 +4,8 @@
 // quantized weight, [block] = W rows, group = 32 values of k:
 //   quants  uint4 texels: 4-bit: byte (k/2)·W + r holds row r at even k (low nibble) and odd k (high nibble); 8-bit: byte k·W + r
 //   scales  W × f16 [block, group]      minima  W × f16 [block, group] (types with a minimum)
-// A plain float weight is one plane of W × f16/f32 [block, k]. A vector is float4 texels [1, slice], f32.
+// A plain float weight is one plane of W × f16/f32 [block, k]. A vector is float4 texels [1, slice], f32. A bias is a weight of one column:
+// what is added to row r stands where the products of row r come out.
 // Rows past the last are zero. A weight too big for one object is cut into parts by rows.
 #pragma once
 #include <algorithm>
@@ -28,14 +29,18 @@ struct WeightSource {
   int64_t columns = 0;
   // Rows come in groups of this many (the rows of a head), and each group is padded to whole slices of 4; 0: one group, not padded.
   int64_t group_rows = 0;
+  // The first `split_rows` of a group are two halves in the file, i beside i + split_rows / 2; on the device they are neighbours, 2i beside 2i + 1.
+  int64_t split_rows = 0;
+  bool bias = false;          // one value a row, added to the product: columns = 1, never padded
   bool operator==(const WeightSource&) const = default;
 
   int64_t padded_rows() const { return group_rows == 0 ? rows : rows / group_rows * round_up(group_rows, 4); }
   // The file's row behind padded row `row` < padded_rows(); −1 for padding.
   int64_t file_row(int64_t row) const {
     if (group_rows == 0) return row;
-    const int64_t padded = round_up(group_rows, 4);
-    return row % padded < group_rows ? row / padded * group_rows + row % padded : -1;
+    const int64_t padded = round_up(group_rows, 4), first = row / padded * group_rows, in_group = row % padded;
+    if (in_group >= group_rows) return -1;
+    return first + (in_group < split_rows ? in_group / 2 + in_group % 2 * (split_rows / 2) : in_group);
   }
 };
 
@@ -47,6 +52,7 @@ struct WeightDesc {
   bool operator==(const WeightDesc&) const = default;
   WeightType type() const { return sources.front().type; }
   int64_t columns() const { return sources.front().columns; }
+  bool bias() const { return sources.front().bias; }
   int64_t rows() const {
     int64_t total = 0;
     for (const WeightSource& source : sources) total += source.padded_rows();
@@ -101,7 +107,7 @@ inline int64_t block_count(const WeightDesc& desc, int width) {
 }
 
 // k padded to whole slices: what a kernel walks.
-inline int64_t padded_columns(const WeightDesc& desc) { return round_up(desc.columns(), format_of(desc.type()).block == 1 ? 4 : 32); }
+inline int64_t padded_columns(const WeightDesc& desc) { return desc.bias() ? 1 : round_up(desc.columns(), format_of(desc.type()).block == 1 ? 4 : 32); }
 
 inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t blocks, int width, Storage storage) {
   const WeightFormat& format = format_of(desc.type());

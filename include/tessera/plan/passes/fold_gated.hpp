@@ -4,6 +4,16 @@
 
 namespace tessera::passes {
 
+namespace detail {
+inline ValueId interleave(Graph& graph, ValueId gate, ValueId up) {
+  Value both = graph[gate];
+  both.name += " | " + graph[up].name;
+  both.weight.sources.push_back(graph[up].weight.sources.front());
+  both.weight.interleaved = true;
+  return add_value(graph, std::move(both));
+}
+}  // namespace detail
+
 inline void fold_gated(Graph& graph) {
   std::vector<bool> dead(graph.nodes.size(), false);
   for (Node& node : graph.nodes) {
@@ -12,16 +22,11 @@ inline void fold_gated(Graph& graph) {
     if (gate < 0 || up < 0) continue;
     const Node& g = graph.nodes[static_cast<size_t>(gate)];
     const Node& u = graph.nodes[static_cast<size_t>(up)];
-    const Value& gate_weight = graph[g.input("w")];
-    const Value& up_weight = graph[u.input("w")];
-    if (g.input("x") != u.input("x") || gate_weight.weight.type() != up_weight.weight.type()) continue;
-    Value both = gate_weight;
-    both.name = gate_weight.name + " | " + up_weight.name;
-    both.weight.sources.push_back(up_weight.weight.sources.front());
-    both.weight.interleaved = true;
-    const ValueId x = g.input("x");
+    if (!same_operands(graph, g, u)) continue;
+    Node folded{"matmul", {{"x", g.input("x")}, {"w", detail::interleave(graph, g.input("w"), u.input("w"))}}, node.outputs, {}};
+    if (g.input("bias") != kNoValue) set_role(folded.inputs, "bias", detail::interleave(graph, g.input("bias"), u.input("bias")));
     dead[static_cast<size_t>(gate)] = dead[static_cast<size_t>(up)] = true;
-    node = Node{"matmul", {{"x", x}, {"w", add_value(graph, std::move(both))}}, node.outputs, {}};
+    node = std::move(folded);
   }
   remove_nodes(graph, dead);
 }

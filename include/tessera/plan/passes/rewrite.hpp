@@ -13,6 +13,14 @@ inline int sole_use_matmul(const Graph& graph, ValueId value) {
   return graph.consumers(value).size() == 1 && graph[value].role == ValueRole::kActivation ? producer : -1;
 }
 
+// Two matmuls of one x, with weights of one type, and with biases of one type or none: they can become one.
+inline bool same_operands(const Graph& graph, const Node& a, const Node& b) {
+  const ValueId bias_a = a.input("bias"), bias_b = b.input("bias");
+  const auto type_of = [&](ValueId weight) { return graph[weight].weight.type(); };
+  const bool biases = bias_a == kNoValue ? bias_b == kNoValue : bias_b != kNoValue && type_of(bias_a) == type_of(bias_b);
+  return biases && a.input("x") == b.input("x") && type_of(a.input("w")) == type_of(b.input("w"));
+}
+
 inline void set_role(std::vector<std::pair<std::string, ValueId>>& list, std::string_view role, ValueId value) {
   for (auto& [name, id] : list)
     if (name == role) {
