@@ -73,13 +73,19 @@ Result<std::optional<Storage>> storage_option(const std::string& name) {
 }
 }  // namespace
 
-Result<Model> load_model(const Common& common, int64_t tokens, bool all_logits) {
+Result<LoadOptions> load_options(const Common& common) {
   LoadOptions options;
   options.precision = common.precision == "float" ? Precision::kFloat : Precision::kDefault;
-  options.context_tokens = common.context != 0 ? common.context : static_cast<int32_t>(round_up(tokens, kPageTokens));
-  options.all_logits = all_logits;
+  options.context_tokens = common.context;
   TESSERA_ASSIGN(options.weight_storage, storage_option(common.weights_in));
   TESSERA_ASSIGN(options.activation_storage, storage_option(common.activations_in));
+  return options;
+}
+
+Result<Model> load_model(const Common& common, int64_t tokens, bool all_logits) {
+  TESSERA_ASSIGN(LoadOptions options, load_options(common));
+  if (common.context == 0) options.context_tokens = static_cast<int32_t>(round_up(tokens, kPageTokens));
+  options.all_logits = all_logits;
   options.on_log = [](LogLevel level, std::string_view line) {
     if (level == LogLevel::kWarning) std::fprintf(stderr, "warning: %.*s\n", static_cast<int>(line.size()), line.data());
   };

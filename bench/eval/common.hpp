@@ -28,6 +28,8 @@ Result<std::string> read_file(const std::string& path);   // "-": standard input
 Status write_output(const std::string& path, std::string_view bytes);
 Result<std::string> decode_base64(std::string_view text);
 
+// What --precision, --context and the storages ask for.
+Result<LoadOptions> load_options(const Common& common);
 // Opens the device and loads the model with room for `tokens`.
 Result<Model> load_model(const Common& common, int64_t tokens, bool all_logits);
 // What --profile and --dump-plan ask for, to standard error.
@@ -48,6 +50,9 @@ Status run_greedy(const Common& common, const std::string& tokens, int32_t count
 Status run_tokenize(const Common& common, const std::string& jsonl, bool parse_special);
 Status run_detokenize(const Common& common, const std::string& tokens);
 Status run_template(const Common& common, const std::string& messages, bool add_generation_prompt);
+Status run_device(const Common& common);
+// `target`: opencl, vulkan, or empty for the profile's own. `chunk`: the step of so many tokens alone; 0: all.
+Status run_plan(const Common& common, const std::string& profile, const std::string& target, int64_t chunk);
 Status run_perplexity(const Common& common, const std::string& file, int32_t context, int32_t stride);
 
 }  // namespace tessera::eval

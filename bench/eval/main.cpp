@@ -7,15 +7,26 @@
 namespace {
 using tessera::eval::Common;
 
-void add_common(CLI::App& command, Common& common, bool runs_model) {
-  command.add_option("--model", common.model, "GGUF file")->required();
-  command.add_option("--out", common.out, "file to write (default: standard output)");
-  command.add_flag("-q,--quiet", common.quiet, "no progress on standard error");
+void add_out(CLI::App& command, Common& common) { command.add_option("--out", common.out, "file to write (default: standard output)"); }
+
+void add_device(CLI::App& command, Common& common) {
   command.add_option("--device", common.device, "auto, opencl, opencl:N, or part of a device's name")->capture_default_str();
+}
+
+// What decides how a model is planned.
+void add_planning(CLI::App& command, Common& common) {
   command.add_option("--precision", common.precision, "float: f32 everywhere; default: what the device does best")->check(CLI::IsMember({"float", "default"}))->capture_default_str();
-  if (!runs_model) return;
   command.add_option("--weights-in", common.weights_in, "storage of weights: buffer, image2d (default: the device's tuning row)");
   command.add_option("--activations-in", common.activations_in, "storage of activations: buffer, image2d");
+}
+
+void add_common(CLI::App& command, Common& common, bool runs_model) {
+  command.add_option("--model", common.model, "GGUF file")->required();
+  add_out(command, common);
+  command.add_flag("-q,--quiet", common.quiet, "no progress on standard error");
+  if (!runs_model) return;
+  add_device(command, common);
+  add_planning(command, common);
   command.add_flag("--profile", common.profile, "time of every kernel, to standard error");
   command.add_flag("--dump-plan", common.dump_plan, "the plans as text, to standard error");
 }
@@ -31,9 +42,10 @@ int main(int argc, char** argv) {
   CLI::App app("tessera-eval: logits, greedy ids, tokenization, chat prompts and perplexity of a model");
   app.require_subcommand(1);
   Common common;
-  std::string tokens, file;
+  std::string tokens, file, target;
   bool last = false, flag = false;
   int32_t n = 32, context = 512, stride = 256;
+  int64_t chunk = 0;
 
   CLI::App* logits = app.add_subcommand("logits", "raw little-endian float32, one row of the vocabulary per position");
   add_common(*logits, common, true);
@@ -66,6 +78,19 @@ int main(int argc, char** argv) {
   perplexity->add_option("--context", context, "tokens of a window")->capture_default_str();
   perplexity->add_option("--stride", stride, "tokens between windows")->capture_default_str();
 
+  CLI::App* device = app.add_subcommand("device", "the facts of a device as JSON: a profile for `plan` elsewhere");
+  add_device(*device, common);
+  add_out(*device, common);
+
+  CLI::App* plan = app.add_subcommand("plan", "how a model would lie and run on a device that need not be here; nothing is loaded");
+  plan->add_option("--profile", file, "device report: Vulkan limits (as in tests/data/devices) or what `tessera-eval device` prints; - for standard input")->required();
+  plan->add_option("--model", common.model, "GGUF file; of its weights only the descriptions are read")->required();
+  plan->add_option("--target", target, "opencl or vulkan (default: the profile's own)")->check(CLI::IsMember({"opencl", "vulkan"}));
+  plan->add_option("--context", common.context, "tokens of context (default: as trained, at most 4096)")->check(CLI::NonNegativeNumber);
+  plan->add_option("--chunk", chunk, "print the step of so many tokens alone (1: decode)");
+  add_planning(*plan, common);
+  add_out(*plan, common);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -77,5 +102,7 @@ int main(int argc, char** argv) {
   if (*tokenize) return report(run_tokenize(common, file, flag));
   if (*detokenize) return report(run_detokenize(common, tokens));
   if (*chat_template) return report(run_template(common, file, flag));
+  if (*device) return report(run_device(common));
+  if (*plan) return report(run_plan(common, file, target, chunk));
   return report(run_perplexity(common, file, context, stride));
 }

@@ -248,4 +248,22 @@ Result<DeviceInfo> device_info_from_vulkan_report(std::string_view json) {
   return info;
 }
 
+Result<DeviceInfo> device_info_from_any_json(std::string_view json) {
+  TESSERA_ASSIGN(const Json object, parse_object(json));
+  return object.contains("deviceName") ? device_info_from_vulkan_report(json) : device_info_from_json(json);
+}
+
+DeviceInfo assumed_opencl(DeviceInfo vulkan) {
+  DeviceInfo info = std::move(vulkan);
+  info.api = Api::kOpenCL;
+  info.max_allocation_bytes = std::min(info.max_allocation_bytes, std::max(info.global_memory_bytes / 4, int64_t{128} << 20));
+  info.max_binding_bytes = info.max_allocation_bytes;
+  info.buffer_offset_alignment = 128;
+  info.max_grid = {INT32_MAX, INT32_MAX, INT32_MAX};
+  info.max_argument_bytes = 1024;
+  info.storage_16bit = true;
+  info.storage_8bit = true;
+  return info;
+}
+
 }  // namespace tessera

@@ -184,6 +184,30 @@ TEST(DeviceInfo, ReportsWithoutSubgroupsOrFeatures) {
   EXPECT_FALSE(old_adreno.storage_16bit);
 }
 
+TEST(DeviceInfo, EitherKindOfJsonIsToldApart) {
+  const std::string report = file_text(kProfiles / "mali-g610.vulkan.json");
+  EXPECT_EQ(*device_info_from_any_json(report), profile("mali-g610"));
+  EXPECT_EQ(*device_info_from_any_json(to_json(distinct())), distinct());
+  EXPECT_EQ(device_info_from_any_json("[]").error().code(), ErrorCode::kMalformed);
+}
+
+// What OpenCL 1.2 guarantees where nothing is known, and no more than the Vulkan driver allocates.
+TEST(DeviceInfo, OpenClLimitsAreAssumedFromAReport) {
+  const DeviceInfo vulkan = profile("adreno-740"), info = assumed_opencl(vulkan);
+  EXPECT_EQ(info.api, Api::kOpenCL);
+  EXPECT_EQ(info.max_allocation_bytes, vulkan.global_memory_bytes / 4);
+  EXPECT_EQ(info.max_binding_bytes, info.max_allocation_bytes);
+  EXPECT_EQ(info.buffer_offset_alignment, 128);
+  EXPECT_EQ(info.name, vulkan.name);
+  EXPECT_EQ(info.max_image_width, vulkan.max_image_width);
+  EXPECT_EQ(info.max_workgroup_size, vulkan.max_workgroup_size);
+  EXPECT_EQ(info.fp16_arithmetic, vulkan.fp16_arithmetic);
+  EXPECT_EQ(assumed_opencl(profile("mali-g610")).max_allocation_bytes, 4294967295);
+  DeviceInfo little = vulkan;
+  little.global_memory_bytes = int64_t{256} << 20;
+  EXPECT_EQ(assumed_opencl(little).max_allocation_bytes, int64_t{128} << 20);
+}
+
 TEST(DeviceInfo, SubgroupsWithoutArithmeticDoNotCount) {
   const std::string report = file_text(kProfiles / "adreno-640.vulkan.json");
   EXPECT_EQ(device_info_from_vulkan_report(report)->subgroup_max, 128);
