@@ -1,7 +1,11 @@
 // Plans for models of real size on devices nobody here has: nothing a plan binds is over a limit, for PoCL's limits and for every profile
-// in tests/data/devices, with the shapes of SmolLM2-135M, Llama-3.2-1B and Llama-3.1-8B in generated sparse files.
+// in tests/data/devices, once through Vulkan and once through OpenCL as assumed from it, with the shapes of SmolLM2-135M, Llama-3.2-1B and
+// Llama-3.1-8B in generated sparse files. And every kernel of those plans compiles for its API.
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "../unit/gguf_builder.hpp"
 #include "../unit/offline_compile.hpp"
@@ -29,15 +33,26 @@ DeviceInfo pocl() {
   return info;
 }
 
-std::vector<std::pair<std::string, DeviceInfo>> devices() {
-  std::vector<std::pair<std::string, DeviceInfo>> out{{"pocl", pocl()}};
+// "pocl", "adreno-740 vulkan", "adreno-740 opencl" …
+std::map<std::string, DeviceInfo> devices() {
+  std::map<std::string, DeviceInfo> out{{"pocl", pocl()}};
   for (const auto& entry : std::filesystem::directory_iterator(std::string(TESSERA_TEST_DATA) + "/devices")) {
     auto info = device_info_from_vulkan_report(read_bytes(entry.path().string()));
     EXPECT_TRUE(info) << entry.path() << ": " << info.error().message();
-    if (info) out.emplace_back(entry.path().stem().string(), *info);
+    if (!info) continue;
+    const std::string name = entry.path().stem().stem().string();
+    out.emplace(name + " vulkan", *info);
+    out.emplace(name + " opencl", assumed_opencl(*info));
   }
-  EXPECT_GT(out.size(), 30u);
+  EXPECT_EQ(out.size(), 63u);
   return out;
+}
+
+// What the device's rows say, and each storage for everything.
+std::vector<LoadOptions> storage_options() {
+  std::vector<LoadOptions> options{{.all_logits = true}};
+  for (const Storage storage : {Storage::kBuffer, Storage::kImage2D}) options.push_back({.weight_storage = storage, .activation_storage = storage, .all_logits = true});
+  return options;
 }
 
 // Every object and view of every plan against the device's limits, computed here from the layouts, not by fit().
@@ -80,8 +95,8 @@ TEST_P(LargePlans, StayWithinEveryDevicesLimits) {
   const auto file = ModelFile::open(path);
   ASSERT_TRUE(file) << file.error().message();
   for (const auto& [name, info] : devices())
-    for (const Storage storage : {Storage::kBuffer, Storage::kImage2D}) {
-      const auto plans = make_step_plans(file->config(), file->weights(), info, {.weight_storage = storage, .activation_storage = storage, .all_logits = true});
+    for (const LoadOptions& options : storage_options()) {
+      const auto plans = make_step_plans(file->config(), file->weights(), info, options);
       ASSERT_TRUE(plans) << name << ": " << plans.error().message();
       check_limits(name, *plans, info);
       // The weights of the plan are the file's: no matrix is missing and none is stored twice (padding and f16 scales aside).
@@ -96,40 +111,79 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LargePlans,
                                          LargeCase{"Llama31_8B_Q8_0", kLlama31_8B, WeightType::kQ8_0}, LargeCase{"Llama31_8B_F16", kLlama31_8B, WeightType::kF16}),
                          [](const auto& test) { return std::string(test.param.name); });
 
-// Every program of every plan, for both targets, through compilers that need no device. Programs repeat from device to device, so the
-// distinct texts are compiled: one device of each family in the quick tier, all of them in the full tier.
-TEST(KernelTexts, CompileForEveryDeviceAndBothTargets) {
-  const std::string path = testing::TempDir() + "tessera_offline.gguf";
-  std::set<std::string> families, texts;
-  int compiled = 0;
-  for (const WeightType type : {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32}) {
+// The distinct programs of plans, each lowered and compiled once, by compilers that need no device.
+class OfflineCompiler {
+ public:
+  Status compile(const StepPlans& plans, Target target) {
+    for (const Plan& plan : plans.plans)
+      for (const Dispatch& dispatch : plan.dispatches) {
+        std::vector<KernelVariant>& known = known_[{target, dispatch.variant.kernel}];
+        if (std::ranges::find(known, dispatch.variant) != known.end()) continue;
+        known.push_back(dispatch.variant);
+        const auto lowered = lower(embedded_kernels(), dispatch.variant, target, step_params());
+        if (!lowered) return fail(Error(lowered.error()).within(dispatch.label));
+        if (!texts_.insert(lowered->text).second) continue;
+        const Status status = target == Target::kOpenCL ? compile_opencl(*lowered) : compile_glsl(*lowered);
+        if (!status) return fail(Error(status.error()).within(dispatch.label));
+      }
+    return {};
+  }
+  size_t compiled() const { return texts_.size(); }
+
+ private:
+  std::map<std::pair<Target, std::string>, std::vector<KernelVariant>> known_;
+  std::set<std::string> texts_;
+};
+
+// Devices whose plans can differ in their programs: each combination of tuning rows, with and without subgroups, through each API.
+std::map<std::string, DeviceInfo> one_device_a_row() {
+  std::map<std::string, DeviceInfo> out;
+  std::set<std::string> seen;
+  std::set<const TuningRow*> reached;
+  for (const auto& [name, info] : devices()) {
+    std::string rows = cat(name_of(info.api), info.subgroup_max > 0);
+    for (const TuningRow* row : rows_for(info)) {
+      rows += " " + row->label();
+      reached.insert(row);
+    }
+    if (seen.insert(rows).second) out.emplace(name, info);
+  }
+  EXPECT_EQ(reached.size(), tuning_rows().size());
+  return out;
+}
+
+// Every program of the plans of Llama-3.2-1B with matrices of these types, on these devices.
+void compile_plans(std::initializer_list<WeightType> types, const std::map<std::string, DeviceInfo>& devices, const std::vector<LoadOptions>& options, size_t at_least) {
+  const TemporaryFolder folder;
+  const std::string path = *folder.write("sparse.gguf", "");
+  OfflineCompiler compiler;
+  for (const WeightType type : types) {
     sparse_llama(path, kLlama32_1B, type);
     const auto file = ModelFile::open(path);
     ASSERT_TRUE(file) << file.error().message();
-    families.clear();
-    for (const auto& [name, info] : devices()) {
-      if (!families.insert(std::string(name_of(family_of(info)))).second && !full_tier()) continue;
-      for (const Storage storage : {Storage::kBuffer, Storage::kImage2D}) {
-        const auto plans = make_step_plans(file->config(), file->weights(), info, {.weight_storage = storage, .activation_storage = storage, .all_logits = true});
+    for (const auto& [name, info] : devices)
+      for (const LoadOptions& option : options) {
+        const auto plans = make_step_plans(file->config(), file->weights(), info, option);
         ASSERT_TRUE(plans) << name << ": " << plans.error().message();
-        for (const Target target : {Target::kOpenCL, Target::kGlsl}) {
-          if (target == Target::kGlsl && info.api != Api::kVulkan) continue;   // a CPU row's wide vectors are not GLSL's
-          for (const Plan& plan : plans->plans)
-            for (const Dispatch& dispatch : plan.dispatches) {
-              const auto lowered = lower(embedded_kernels(), dispatch.variant, target, step_params());
-              ASSERT_TRUE(lowered) << dispatch.label << ": " << lowered.error().message();
-              if (!texts.insert(lowered->text).second) continue;
-              const Status status = target == Target::kOpenCL ? compile_opencl(*lowered) : compile_glsl(*lowered);
-              if (!status && status.error().code() == ErrorCode::kNotFound) GTEST_SKIP() << status.error().message();
-              ASSERT_TRUE(status) << name << ", " << dispatch.label << ": " << status.error().message();
-              ++compiled;
-            }
-        }
+        const Status status = compiler.compile(*plans, info.api == Api::kVulkan ? Target::kGlsl : Target::kOpenCL);
+        if (!status && status.error().code() == ErrorCode::kNotFound) GTEST_SKIP() << status.error().message();
+        ASSERT_TRUE(status) << name << ": " << status.error().message();
       }
-    }
   }
-  EXPECT_GT(compiled, 50);
-  std::filesystem::remove(path);
+  EXPECT_GT(compiler.compiled(), at_least);
+}
+
+// As one device of each row plans them; in the full tier all devices, and storages that no row asks for.
+TEST(KernelTexts, CompileForEveryRowAndBothTargets) {
+  const std::initializer_list<WeightType> types = {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32};
+  if (full_tier()) compile_plans(types, devices(), storage_options(), 600);
+  else compile_plans(types, one_device_a_row(), {{.all_logits = true}}, 400);
+}
+
+// Buffers and images for everything, on one GPU through both APIs.
+TEST(KernelTexts, CompileWhereStoragesAreForced) {
+  const auto all = devices();
+  compile_plans({WeightType::kQ4_1, WeightType::kF16}, {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, storage_options(), 50);
 }
 
 }  // namespace
