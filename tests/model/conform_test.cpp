@@ -62,14 +62,15 @@ TEST_P(Conform, EqualsHuggingFace) {
 // The quick tier: one model of each kind of weight and shape; one with each other storage. The full tier: all of them with all.
 std::vector<Case> cases() {
   const char* const models[] = {"llama-tied-gqa3.F16",    "llama-tied-gqa3.F32",     "llama-tied-gqa3.Q4_0", "llama-tied-gqa3.Q4_1",
-                                "llama-tied-gqa3.Q8_0",   "llama-untied-mqa80.F32",  "llama-untied-mqa80.Q4_0", "llama3-rope.Q4_0"};
+                                "llama-tied-gqa3.Q8_0",   "llama-untied-mqa80.F32",  "llama-untied-mqa80.Q4_0", "llama3-rope.Q4_0",
+                                "llama-bias.F16",         "qwen2-tied-gqa3.F32",     "qwen2-untied-gqa3.Q4_0"};
   std::vector<Case> out;
   for (const char* model : models) {
     const std::string name = model;
     const bool has_storage_slice = name == "llama-tied-gqa3.Q4_1" || name == "llama-untied-mqa80.F32";
     for (const Storages& storages : kStorages)
       if (full_tier() || std::string(storages.name) == "buffers" || has_storage_slice) out.push_back({name, storages, Precision::kFloat});
-    if (full_tier() || name == "llama3-rope.Q4_0") out.push_back({name, kStorages[0], Precision::kDefault});
+    if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0") out.push_back({name, kStorages[0], Precision::kDefault});
   }
   return out;
 }

@@ -156,7 +156,7 @@ std::string floats(size_t count, float value) {
 const Case kBroken[] = {
     {"no architecture", [](GgufBuilder& f) { f.erase("general.architecture"); }, kMalformed, "'general.architecture' is missing"},
     {"unknown architecture", [](GgufBuilder& f) { f.set("general.architecture", "gpt-j\x1b"); }, kUnsupported,
-     "'gpt-j\\x1b' (key 'general.architecture'); this build runs: llama"},
+     "'gpt-j\\x1b' (key 'general.architecture'); this build runs: llama, qwen2"},
     {"architecture as number", [](GgufBuilder& f) { f.set("general.architecture", 1u); }, kMalformed, "'general.architecture' has type u32"},
     {"layers as string", [](GgufBuilder& f) { f.set("llama.block_count", "2"); }, kMalformed, "'llama.block_count' has type string"},
     {"layers as float", [](GgufBuilder& f) { f.set("llama.block_count", 2.0f); }, kMalformed, "'llama.block_count' has type f32"},

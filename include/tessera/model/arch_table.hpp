@@ -5,10 +5,11 @@
 
 #include "tessera/base/text.hpp"
 #include "tessera/model/arch_llama.hpp"
+#include "tessera/model/arch_qwen2.hpp"
 
 namespace tessera {
 
-inline constexpr std::array<const Architecture*, 1> kArchitectures{&kLlama};
+inline constexpr std::array<const Architecture*, 2> kArchitectures{&kLlama, &kQwen2};
 
 // Null when this build does not know the architecture.
 constexpr const Architecture* find_architecture(std::string_view name) {
