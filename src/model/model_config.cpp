@@ -15,6 +15,17 @@ constexpr int64_t kMaxContext = 16 << 20;
 constexpr int64_t kMaxWidth = 1 << 20;       // of any row of activations: products of two configuration values then fit in int64_t
 constexpr int64_t kMaxVocabulary = 1 << 19;  // twice the largest in use
 
+// Known to this build, but each only read with the scaling that it belongs to.
+constexpr std::string_view kRopeScalingKeys[] = {
+    "rope.scaling.factor",         "rope.scale_linear",           "rope.scaling.attn_factor",    "rope.scaling.original_context_length", "rope.scaling.finetuned",
+    "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor",        "rope.scaling.yarn_log_multiplier",
+};
+// What YaRN is run with only at its usual value.
+constexpr NeutralKey kYarnNeutralKeys[] = {
+    {"rope.scaling.yarn_ext_factor", 1.0, "a YaRN extrapolation factor of its own"},
+    {"rope.scaling.yarn_log_multiplier", 0.0, "a YaRN attention factor of two multipliers"},
+};
+
 // Reads "ARCH.key" and remembers which keys were asked for.
 class KeyReader {
  public:
@@ -55,6 +66,7 @@ class KeyReader {
  private:
   bool known(std::string_view key) const {
     return std::ranges::find(used_, key) != used_.end() || std::ranges::find(architecture_.other_keys, key) != architecture_.other_keys.end() ||
+           std::ranges::find(kRopeScalingKeys, key) != std::ranges::end(kRopeScalingKeys) ||
            std::ranges::find(architecture_.neutral_keys, key, &NeutralKey::key) != architecture_.neutral_keys.end();
   }
 
@@ -70,9 +82,9 @@ Result<double> number(const Gguf& gguf, std::string_view key) {
   return static_cast<double>(integer);
 }
 
-Status check_neutral(const Gguf& gguf, const KeyReader& keys, const Architecture& architecture, bool rope_unscaled) {
-  for (const NeutralKey& neutral : architecture.neutral_keys) {
-    if (!keys.has(neutral.key) || (rope_unscaled && neutral.key.starts_with("rope."))) continue;
+Status check_neutral(const Gguf& gguf, const KeyReader& keys, std::span<const NeutralKey> neutral_keys) {
+  for (const NeutralKey& neutral : neutral_keys) {
+    if (!keys.has(neutral.key)) continue;
     TESSERA_ASSIGN(const double value, number(gguf, keys.full(neutral.key)));
     if (value != neutral.neutral) {
       return fail(ErrorCode::kUnsupported, cat("key '", keys.full(neutral.key), "' is ", value, ": ", neutral.meaning, " cannot be run; only ",
@@ -82,13 +94,44 @@ Status check_neutral(const Gguf& gguf, const KeyReader& keys, const Architecture
   return {};
 }
 
-// Rotary scaling is known in one form only, divisors in a tensor. An explicit type decides whether the scaling factors count at all.
-Status check_rope_scaling(const Gguf& gguf, KeyReader& keys, const Architecture& architecture) {
-  TESSERA_ASSIGN(const std::string_view type, keys.text("rope.scaling.type", ""));
-  const bool by_tensor = type == "llama3" && gguf.find_tensor("rope_freqs.weight");
-  if (type.empty() || type == "none" || by_tensor) return check_neutral(gguf, keys, architecture, !type.empty());
+// An explicit type decides whether there is a factor at all; a factor alone means linear scaling, under its old name, too.
+Result<RopeScalingType> read_scaling_type(const Gguf& gguf, KeyReader& keys) {
+  const bool has_factor = keys.has("rope.scaling.factor") || keys.has("rope.scale_linear");
+  TESSERA_ASSIGN(const std::string_view type, keys.text("rope.scaling.type", has_factor ? "linear" : "none"));
+  if (type == "linear") return RopeScalingType::kLinear;
+  if (type == "yarn") return RopeScalingType::kYarn;
+  if (type == "none" || (type == "llama3" && gguf.find_tensor("rope_freqs.weight"))) return RopeScalingType::kNone;
   return fail(ErrorCode::kUnsupported, cat("key '", keys.full("rope.scaling.type"), "' is '", escaped(type),
-                                           "'; only 'none', or 'llama3' with a tensor rope_freqs.weight, can be run"));
+                                           "'; only 'none', 'linear', 'yarn', or 'llama3' with a tensor rope_freqs.weight, can be run"));
+}
+
+Status read_yarn(const Gguf& gguf, KeyReader& keys, ModelConfig& config) {
+  RopeScaling& scaling = config.rope_scaling;
+  TESSERA_ASSIGN(scaling.beta_fast, keys.positive("rope.scaling.yarn_beta_fast", 32.0));
+  TESSERA_ASSIGN(scaling.beta_slow, keys.positive("rope.scaling.yarn_beta_slow", 1.0));
+  if (scaling.beta_slow > scaling.beta_fast)
+    return fail(ErrorCode::kMalformed, cat("key '", keys.full("rope.scaling.yarn_beta_slow"), "' is ", scaling.beta_slow, "; it must be at most '",
+                                           keys.full("rope.scaling.yarn_beta_fast"), "', ", scaling.beta_fast));
+  if (config.rope_base <= 1.0f)
+    return fail(ErrorCode::kMalformed, cat("key '", keys.full("rope.freq_base"), "' is ", config.rope_base, "; YaRN needs a base above 1"));
+  TESSERA_ASSIGN(const float own, keys.positive("rope.scaling.yarn_attn_factor", 1.0));
+  scaling.attention_factor *= own;
+  return check_neutral(gguf, keys, kYarnNeutralKeys);
+}
+
+Status read_rope_scaling(const Gguf& gguf, KeyReader& keys, ModelConfig& config) {
+  RopeScaling& scaling = config.rope_scaling;
+  TESSERA_ASSIGN(scaling.type, read_scaling_type(gguf, keys));
+  if (scaling.type == RopeScalingType::kNone) return {};
+  TESSERA_ASSIGN(scaling.factor, keys.positive(keys.has("rope.scale_linear") && !keys.has("rope.scaling.factor") ? "rope.scale_linear" : "rope.scaling.factor"));
+  TESSERA_ASSIGN(scaling.attention_factor, keys.positive("rope.scaling.attn_factor", 1.0));
+  TESSERA_ASSIGN(scaling.trained_context, keys.count("rope.scaling.original_context_length", kMaxContext, config.context_length));
+  // Some files name the trained context alone, some the stretched one.
+  if (keys.has("rope.scaling.original_context_length")) {
+    const double stretched = static_cast<double>(scaling.trained_context) * static_cast<double>(scaling.factor);
+    config.context_length = static_cast<int>(std::clamp(stretched, static_cast<double>(config.context_length), static_cast<double>(kMaxContext)));
+  }
+  return scaling.type == RopeScalingType::kYarn ? read_yarn(gguf, keys, config) : Status{};
 }
 
 Status read_heads(KeyReader& keys, ModelConfig& config) {
@@ -172,7 +215,8 @@ Result<ModelConfig> read_config(const Gguf& gguf, const Architecture& architectu
   TESSERA_TRY(read_heads(keys, config));
   TESSERA_ASSIGN(config.norm_eps, keys.positive("attention.layer_norm_rms_epsilon"));
   TESSERA_ASSIGN(config.rope_base, keys.positive("rope.freq_base", 10000.0));
-  TESSERA_TRY(check_rope_scaling(gguf, keys, architecture));
+  TESSERA_TRY(read_rope_scaling(gguf, keys, config));
+  TESSERA_TRY(check_neutral(gguf, keys, architecture.neutral_keys));
   TESSERA_TRY(read_vocabulary(gguf, keys, config));
   config.tied_output = !gguf.find_tensor("output.weight");
   keys.warn_of_unused(warnings);

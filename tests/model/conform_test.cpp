@@ -63,7 +63,8 @@ TEST_P(Conform, EqualsHuggingFace) {
 std::vector<Case> cases() {
   const char* const models[] = {"llama-tied-gqa3.F16",    "llama-tied-gqa3.F32",     "llama-tied-gqa3.Q4_0", "llama-tied-gqa3.Q4_1",
                                 "llama-tied-gqa3.Q8_0",   "llama-untied-mqa80.F32",  "llama-untied-mqa80.Q4_0", "llama3-rope.Q4_0",
-                                "llama-bias.F16",         "qwen2-tied-gqa3.F32",     "qwen2-untied-gqa3.Q4_0"};
+                                "llama-bias.F16",         "qwen2-tied-gqa3.F32",     "qwen2-untied-gqa3.Q4_0",
+                                "qwen2-yarn.Q8_0",        "llama-yarn.F32",          "llama-linear.Q8_0"};
   std::vector<Case> out;
   for (const char* model : models) {
     const std::string name = model;

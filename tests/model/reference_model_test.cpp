@@ -34,7 +34,7 @@ Matrix reference_logits(const ModelFile& file, const std::vector<int32_t>& ids) 
     return y;
   };
   const auto rotate = [&](Matrix& x, int64_t heads) {
-    const Matrix angles = ops::rope_angles(t, c.head_dim, c.n_rot, static_cast<double>(c.rope_base), c.rope_factors);
+    const Matrix angles = ops::rope_angles(t, c.head_dim, rotation_of(c));
     for (int64_t i = 0; i < t * heads; ++i) ops::rope_reference(x.data() + i * c.head_dim, angles.data() + i / heads * c.head_dim, c.head_dim);
   };
   const auto add_to = [](Matrix& x, const Matrix& y) { ops::add_reference(x.data(), y.data(), x.data(), static_cast<int64_t>(x.size())); };

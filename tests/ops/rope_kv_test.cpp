@@ -15,9 +15,15 @@ constexpr int64_t kPositions = 64;
 const std::vector<int32_t> kBlockTable = {3, 0, 5, 1};  // pages of 16 positions, out of order; 2 and 4 belong to nobody
 constexpr int64_t kPages = 6;
 
+ops::Rotation plain_rotation(int64_t dim) {
+  ops::Rotation rotation;
+  for (int64_t i = 0; i < dim / 2; ++i) rotation.frequencies.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dim)));
+  return rotation;
+}
+
 TEST(RopeReference, EqualsEigen) {
   Random random(1);
-  const std::vector<float> angles = ops::rope_angles(1, 64, 64, 10000.0, {}, 29);
+  const std::vector<float> angles = ops::rope_angles(1, 64, plain_rotation(64), 29);
   Matrix head = random.matrix(1, 64);
   const Matrix before = head;
   ops::rope_reference(head.values.data(), angles.data(), 64);
@@ -30,16 +36,16 @@ TEST(RopeReference, EqualsEigen) {
 }
 
 TEST(RopeAngles, EqualLongDouble) {
-  const std::vector<float> factors = {1.0f, 2.0f, 8.0f};
-  constexpr int64_t kDim = 8, kRot = 6, kFirst = 4000;  // the last pair does not rotate
-  const std::vector<float> table = ops::rope_angles(3, kDim, kRot, 500000.0, factors, kFirst);
+  const ops::Rotation rotation{{1.0, 0.0063, 2e-5}, 1.25};
+  constexpr int64_t kDim = 8, kFirst = 4000;  // the last pair does not rotate, nor grow
+  const std::vector<float> table = ops::rope_angles(3, kDim, rotation, kFirst);
   ASSERT_EQ(table.size(), 3u * kDim);
   for (int64_t p = 0; p < 3; ++p)
     for (int64_t i = 0; i < kDim / 2; ++i) {
-      const long double angle = i < 3 ? (kFirst + p) * expl(-2.0L * i / kRot * logl(500000.0L)) / static_cast<long double>(factors[static_cast<size_t>(i)]) : 0.0L;
+      const long double angle = i < 3 ? (kFirst + p) * static_cast<long double>(rotation.frequencies[static_cast<size_t>(i)]) : 0.0L, magnitude = i < 3 ? 1.25L : 1.0L;
       const float* pair = table.data() + p * kDim + 2 * i;  // a double angle is off by some 4000 · 2⁻⁵², then one rounding to float
-      EXPECT_NEAR(static_cast<double>(pair[0]), static_cast<double>(cosl(angle)), kUnit + 1e-11) << p << ", " << i;
-      EXPECT_NEAR(static_cast<double>(pair[1]), static_cast<double>(sinl(angle)), kUnit + 1e-11) << p << ", " << i;
+      EXPECT_NEAR(static_cast<double>(pair[0]), static_cast<double>(magnitude * cosl(angle)), 1.25 * kUnit + 1e-11) << p << ", " << i;
+      EXPECT_NEAR(static_cast<double>(pair[1]), static_cast<double>(magnitude * sinl(angle)), 1.25 * kUnit + 1e-11) << p << ", " << i;
     }
 }
 
@@ -112,7 +118,7 @@ class RopeKv : public RopeTest, public testing::WithParamInterface<RopeCase> {};
 TEST_P(RopeKv, EqualsReference) {
   const RopeCase& c = GetParam();
   const int64_t dim = c.shape.padded_dim();
-  const std::vector<float> table = ops::rope_angles(kPositions, dim, c.shape.head_dim, 10000.0, {});
+  const std::vector<float> table = ops::rope_angles(kPositions, dim, plain_rotation(c.shape.head_dim));
   for (const int64_t shape : {1, 8, 32}) {
     OpRunner run(device(), c.tuning);
     const ValueId q = run.g.activation("q", shape, c.shape.heads * dim), k = run.g.activation("k", shape, c.shape.kv_heads * dim), v = run.g.activation("v", shape, c.shape.kv_heads * dim);
@@ -166,7 +172,7 @@ TEST_P(StackedQkv, EqualsReferences) {
   const auto& [width, storage, type, v_type] = GetParam();
   const RopeCase c{{3, 1, 4, 16}, DType::kF32, {.width = width, .weights = storage, .tokens_a_lane = 2}};  // 12 + 4 + 4 rows: ranges begin inside blocks
   const int64_t columns = 32, position = 5;
-  const std::vector<float> table = ops::rope_angles(kPositions, 4, 4, 10000.0, {});
+  const std::vector<float> table = ops::rope_angles(kPositions, 4, plain_rotation(4));
   const TestWeight wq = make_weight("q", type, 12, columns, 1), wk = make_weight("k", type, 4, columns, 2), wv = make_weight("v", v_type, 4, columns, 3);
   for (const auto& [shape, tokens] : {std::array<int64_t, 2>{1, 1}, {8, 5}}) {
     SCOPED_TRACE(cat(tokens, " of ", shape, " tokens"));

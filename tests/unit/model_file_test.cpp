@@ -125,6 +125,46 @@ TEST(ModelFile, DefaultsOfAbsentKeys) {
   EXPECT_EQ(model->tokenizer().bos, -1);
 }
 
+GgufBuilder& set_yarn(GgufBuilder& f) { return f.set("llama.rope.scaling.type", "yarn").set("llama.rope.scaling.factor", 4.0f); }
+
+RopeScaling scaling_of(void (*change)(GgufBuilder&), int context_length) {
+  GgufBuilder file = tiny_llama();
+  change(file);
+  const auto bytes = exact(file.bytes());
+  const auto model = ModelFile::view(bytes, "tiny");
+  EXPECT_TRUE(model) << message_of(model);
+  if (!model) return {};
+  EXPECT_TRUE(model->warnings().empty());
+  EXPECT_EQ(model->config().context_length, context_length);
+  return model->config().rope_scaling;
+}
+
+TEST(ModelFile, ReadsRopeScaling) {
+  const RopeScaling none = scaling_of([](GgufBuilder& f) { f.set("llama.rope.scaling.type", "none").set("llama.rope.scaling.factor", 4.0f); }, 256);
+  EXPECT_EQ(none.type, RopeScalingType::kNone);
+  const RopeScaling linear = scaling_of([](GgufBuilder& f) { f.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 4.0f); }, 256);
+  EXPECT_EQ(linear.type, RopeScalingType::kLinear);
+  EXPECT_EQ(linear.factor, 4.0f);
+  for (const RopeScaling& untyped : {scaling_of([](GgufBuilder& f) { f.set("llama.rope.scaling.factor", 2.0f); }, 256),
+                                     scaling_of([](GgufBuilder& f) { f.set("llama.rope.scale_linear", 2.0f); }, 256)}) {
+    EXPECT_EQ(untyped.type, RopeScalingType::kLinear);
+    EXPECT_EQ(untyped.factor, 2.0f);
+  }
+  const RopeScaling yarn = scaling_of([](GgufBuilder& f) { set_yarn(f); }, 256);
+  EXPECT_EQ(yarn.type, RopeScalingType::kYarn);
+  EXPECT_EQ(yarn.trained_context, 256);
+  EXPECT_EQ((std::vector{yarn.beta_fast, yarn.beta_slow, yarn.attention_factor}), (std::vector{32.0f, 1.0f, 1.0f}));
+  // A file that names its trained context twice is meant for the stretched one.
+  const RopeScaling full = scaling_of([](GgufBuilder& f) {
+    set_yarn(f).set("llama.rope.scaling.original_context_length", 256u).set("llama.rope.scaling.attn_factor", 1.5f);
+    f.set("llama.rope.scaling.yarn_attn_factor", 2.0f).set("llama.rope.scaling.yarn_beta_fast", 16.0f).set("llama.rope.scaling.yarn_beta_slow", 2.0f);
+    f.set("llama.rope.scaling.finetuned", true).set("llama.rope.scaling.yarn_ext_factor", 1.0f);
+  }, 1024);
+  EXPECT_EQ((std::vector{full.beta_fast, full.beta_slow, full.attention_factor}), (std::vector{16.0f, 2.0f, 3.0f}));
+  EXPECT_EQ(scaling_of([](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.original_context_length", 32u); }, 256).trained_context, 32);
+  scaling_of([](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.factor", 1e30f).set("llama.rope.scaling.original_context_length", 32u); }, 16 << 20);
+}
+
 TEST(ModelFile, AFileWithoutATokenizerHasEmptyTables) {
   for (const char* name : {"", "none", "no_vocab"}) {
     GgufBuilder file = tiny_llama({.tokenizer = false});
@@ -207,17 +247,41 @@ const Case kBroken[] = {
     {"rope base 0", [](GgufBuilder& f) { f.set("llama.rope.freq_base", 0.0f); }, kMalformed, "'llama.rope.freq_base' is 0"},
     {"rope base NaN", [](GgufBuilder& f) { f.set("llama.rope.freq_base", kNan); }, kMalformed, "'llama.rope.freq_base' is "},
     {"rope base infinite", [](GgufBuilder& f) { f.set("llama.rope.freq_base", kInfinity); }, kMalformed, "'llama.rope.freq_base' is inf"},
-    {"linear scaling", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "linear"); }, kUnsupported, "'llama.rope.scaling.type' is 'linear'"},
-    {"yarn scaling", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "yarn"); }, kUnsupported, "'yarn'"},
+    {"unknown scaling", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "longrope"); }, kUnsupported,
+     "'llama.rope.scaling.type' is 'longrope'; only 'none', 'linear', 'yarn'"},
+    {"scaling type as number", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", 2u); }, kMalformed, "'llama.rope.scaling.type' has type u32"},
+    {"linear scaling without a factor", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "linear"); }, kMalformed,
+     "'llama.rope.scaling.factor' is missing"},
+    {"yarn without a factor", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "yarn"); }, kMalformed, "'llama.rope.scaling.factor' is missing"},
+    {"scaling factor 0", [](GgufBuilder& f) { f.set("llama.rope.scaling.factor", 0.0f); }, kMalformed, "'llama.rope.scaling.factor' is 0; it must be"},
+    {"scaling factor NaN", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.factor", kNan); }, kMalformed, "'llama.rope.scaling.factor' is "},
+    {"scaling factor negative", [](GgufBuilder& f) { f.set("llama.rope.scaling.factor", -4.0f); }, kMalformed, "'llama.rope.scaling.factor' is -4"},
+    {"scaling factor infinite", [](GgufBuilder& f) { f.set("llama.rope.scaling.factor", kInfinity); }, kMalformed, "'llama.rope.scaling.factor' is inf"},
+    {"scaling factor as integer", [](GgufBuilder& f) { f.set("llama.rope.scaling.factor", 4u); }, kMalformed, "'llama.rope.scaling.factor' has type u32"},
+    {"old linear scale 0", [](GgufBuilder& f) { f.set("llama.rope.scale_linear", 0.0f); }, kMalformed, "'llama.rope.scale_linear' is 0"},
+    {"original context 0", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.original_context_length", 0u); }, kMalformed,
+     "'llama.rope.scaling.original_context_length' is 0; it must be from 1"},
+    {"original context as float", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.original_context_length", 64.0f); }, kMalformed,
+     "'llama.rope.scaling.original_context_length' has type f32"},
+    {"attention factor 0", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.attn_factor", 0.0f); }, kMalformed,
+     "'llama.rope.scaling.attn_factor' is 0"},
+    {"yarn attention factor negative", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.yarn_attn_factor", -1.0f); }, kMalformed,
+     "'llama.rope.scaling.yarn_attn_factor' is -1"},
+    {"yarn beta NaN", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.yarn_beta_fast", kNan); }, kMalformed, "yarn_beta_fast' is "},
+    {"yarn beta 0", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.yarn_beta_slow", 0.0f); }, kMalformed, "yarn_beta_slow' is 0"},
+    {"yarn betas crossed", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.yarn_beta_slow", 33.0f); }, kMalformed,
+     "'llama.rope.scaling.yarn_beta_slow' is 33; it must be at most 'llama.rope.scaling.yarn_beta_fast', 32"},
+    {"yarn over a base of 1", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.freq_base", 1.0f); }, kMalformed, "YaRN needs a base above 1"},
+    {"another yarn extrapolation", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.yarn_ext_factor", 0.5f); }, kUnsupported,
+     "'llama.rope.scaling.yarn_ext_factor' is 0.5: a YaRN extrapolation factor"},
+    {"yarn of two multipliers", [](GgufBuilder& f) { set_yarn(f).set("llama.rope.scaling.yarn_log_multiplier", 0.1f); }, kUnsupported,
+     "yarn_log_multiplier' is 0.1"},
     {"llama3 scaling without its tensor",
      [](GgufBuilder& f) {
        f.set("llama.rope.scaling.type", "llama3");
        f.erase_tensor("rope_freqs.weight");
      },
      kUnsupported, "'llama3'"},
-    {"scaling factor without a type", [](GgufBuilder& f) { f.set("llama.rope.scaling.factor", 4.0f); }, kUnsupported,
-     "'llama.rope.scaling.factor' is 4"},
-    {"linear scale of old files", [](GgufBuilder& f) { f.set("llama.rope.scale_linear", 2.0f); }, kUnsupported, "'llama.rope.scale_linear' is 2"},
     {"experts", [](GgufBuilder& f) { f.set("llama.expert_count", 8u); }, kUnsupported, "'llama.expert_count' is 8: a mixture of experts"},
     {"experts as text", [](GgufBuilder& f) { f.set("llama.expert_count", "8"); }, kMalformed, "'llama.expert_count' has type string"},
     {"vocabulary size lies", [](GgufBuilder& f) { f.set("llama.vocab_size", 321u); }, kMalformed,
@@ -353,6 +417,7 @@ const struct {
     {"neutral values",
      [](GgufBuilder& f) { f.set("llama.expert_count", 0u).set("llama.rope.scaling.factor", 1.0f).set("llama.logit_scale", 1.0f); },
      {}},
+    {"no scaling by its factor", [](GgufBuilder& f) { f.set("llama.rope.scaling.factor", 1.0f); }, {}},
     {"no scaling, said so", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "none").set("llama.rope.scaling.factor", 8.0f); }, {}},
     {"llama3 scaling by its tensor", [](GgufBuilder& f) { f.set("llama.rope.scaling.type", "llama3").set("llama.rope.scaling.factor", 8.0f); }, {}},
     {"a shorter rotary part",

@@ -18,6 +18,7 @@
 #include "tessera/exec/executor.hpp"
 #include "tessera/kv/paged_cache.hpp"
 #include "tessera/model/model_file.hpp"
+#include "tessera/model/rope_scaling.hpp"
 #include "tessera/plan/dump.hpp"
 
 namespace tessera {
@@ -141,12 +142,12 @@ class Runtime {
   // The table of rotations, some positions at a time.
   Status fill_angles() {
     Resources::Object* table = resources_.find(kAnglesInput);
-    const ModelConfig& c = config();
-    const int64_t padded = round_up(c.head_dim, 4);
+    const ops::Rotation rotation = rotation_of(config());
+    const int64_t padded = round_up(config().head_dim, 4);
     constexpr int64_t kAtOnce = 1024;
     for (int64_t first = 0; first < table->layout.grid[0]; first += kAtOnce) {
       const int64_t count = std::min(kAtOnce, table->layout.grid[0] - first);
-      const std::vector<float> rows = ops::rope_angles(count, padded, c.n_rot, static_cast<double>(c.rope_base), c.rope_factors, first);
+      const std::vector<float> rows = ops::rope_angles(count, padded, rotation, first);
       TESSERA_TRY(device_.backend().write(*table->buffer, first * padded * 4, std::as_bytes(std::span(rows))));
     }
     return {};

@@ -34,8 +34,6 @@ inline constexpr TensorRequirement kLlamaTensors[] = {
 
 inline constexpr NeutralKey kLlamaNeutralKeys[] = {
     {"expert_count",             0.0, "a mixture of experts"},
-    {"rope.scaling.factor",      1.0, "scaled rotary positions"},
-    {"rope.scale_linear",        1.0, "linearly scaled rotary positions"},
     {"attention.sliding_window", 0.0, "sliding-window attention"},
     {"attention.clamp_kqv",      0.0, "clamped queries, keys and values"},
     {"attention.max_alibi_bias", 0.0, "ALiBi position biases"},
@@ -46,7 +44,7 @@ inline constexpr NeutralKey kLlamaNeutralKeys[] = {
 };
 
 inline constexpr std::string_view kLlamaOtherKeys[] = {
-    "vocab_size", "expert_used_count", "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout",
+    "vocab_size", "expert_used_count", "tensor_data_layout",
 };
 
 inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pairs) {

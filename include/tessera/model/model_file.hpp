@@ -14,9 +14,21 @@
 
 namespace tessera {
 
+enum class RopeScalingType : uint8_t { kNone, kLinear, kYarn };
+
+// What the file says about positions beyond the trained context; model/rope_scaling.hpp says what it means.
+struct RopeScaling {
+  RopeScalingType type = RopeScalingType::kNone;
+  float factor = 1.0f;             // > 0: the context is stretched so many times
+  float attention_factor = 1.0f;   // > 0: on queries and keys, on top of YaRN's own
+  int trained_context = 0;         // YaRN: tokens, before stretching
+  float beta_fast = 32.0f;         // YaRN: turns in the trained context above which a pair keeps its frequency
+  float beta_slow = 1.0f;          // YaRN: turns below which it is stretched in full; ≤ beta_fast
+};
+
 // Hyper-parameters of a Llama-style transformer. Every relation between them has been checked (TRUST: once, at load).
 struct ModelConfig {
-  std::string architecture;   // "llama"
+  std::string architecture;   // "llama", "qwen2"
   std::string name;           // general.name, for people
   int n_layers = 0;
   int dim = 0;                // residual stream width
@@ -26,10 +38,11 @@ struct ModelConfig {
   int head_dim = 0;           // even
   int n_rot = 0;              // leading dimensions of a head that rotate, ≤ head_dim
   int vocab_size = 0;         // rows of the embedding
-  int context_length = 0;     // as trained
+  int context_length = 0;     // as trained; as stretched, where the file names both
   float norm_eps = 1e-5f;
   float rope_base = 10000.0f;
   std::vector<float> rope_factors;  // empty, or n_rot / 2 divisors of the rotation frequencies (rope_freqs.weight)
+  RopeScaling rope_scaling;
   bool tied_output = false;   // no output.weight: the embedding serves both
 };
 

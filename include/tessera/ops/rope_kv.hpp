@@ -34,16 +34,23 @@ inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, 
   return std::vector{std::move(call)};
 }
 
-// The host's table of angles: for each position and pair (cos, sin) of position · base^(−2i / n_rot) / factor[i]; (1, 0) past n_rot.
-// `head_dim` is padded to whole slices; `factors` is empty or has n_rot / 2 entries. Result: [positions, head_dim] floats, pairs in order, ready as float4 texels.
-inline std::vector<float> rope_angles(int64_t positions, int64_t head_dim, int64_t n_rot, double base, const std::vector<float>& factors, int64_t first = 0) {
+// How positions turn the pairs of a head: by position · frequency radians; queries and keys also grow by `magnitude`.
+struct Rotation {
+  std::vector<double> frequencies;   // one a rotating pair, from the first pair on
+  double magnitude = 1.0;
+};
+
+// The host's table of angles: for each position and pair magnitude · (cos, sin) of position · frequency; (1, 0) for pairs that do not rotate.
+// `head_dim` is padded to whole slices. Result: [positions, head_dim] floats, pairs in order, ready as float4 texels.
+inline std::vector<float> rope_angles(int64_t positions, int64_t head_dim, const Rotation& rotation, int64_t first = 0) {
   std::vector<float> table(static_cast<size_t>(positions * head_dim));
   for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const double frequency = i < n_rot / 2 ? std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(n_rot)) / (factors.empty() ? 1.0 : static_cast<double>(factors[static_cast<size_t>(i)])) : 0.0;
+    const bool rotates = i < static_cast<int64_t>(rotation.frequencies.size());
+    const double frequency = rotates ? rotation.frequencies[static_cast<size_t>(i)] : 0.0, magnitude = rotates ? rotation.magnitude : 1.0;
     for (int64_t p = 0; p < positions; ++p) {
       const double angle = static_cast<double>(first + p) * frequency;
-      table[static_cast<size_t>(p * head_dim + 2 * i)] = static_cast<float>(std::cos(angle));
-      table[static_cast<size_t>(p * head_dim + 2 * i + 1)] = static_cast<float>(std::sin(angle));
+      table[static_cast<size_t>(p * head_dim + 2 * i)] = static_cast<float>(magnitude * std::cos(angle));
+      table[static_cast<size_t>(p * head_dim + 2 * i + 1)] = static_cast<float>(magnitude * std::sin(angle));
     }
   }
   return table;
