@@ -70,6 +70,24 @@ TEST_F(MemoryTest, SteadyStateMakesNothingNew) {
   EXPECT_EQ(after.bytes_read - before.bytes_read, 4 * (kTokens + 5));   // ids only: activations never visit the host
 }
 
+// The whole chain on the host: the logits come back, and that is all that is new.
+TEST_F(MemoryTest, SampledTokensAllocateNothing) {
+  const auto model = Model::load(tiny_model_path(), *device_, {.context_tokens = 256});
+  ASSERT_TRUE(model) << model.error().message();
+  Sequence sequence(model->runtime());
+  TokenChooser chooser(sequence, {.temperature = 0.9f, .top_k = 200, .top_p = 0.95f, .min_p = 0.01f, .typical_p = 0.98f, .repetition_penalty = 1.1f, .presence_penalty = 0.1f,
+                                  .frequency_penalty = 0.1f, .repeat_last_n = -1, .logit_bias = {{5, -1.0f}}, .seed = 3});
+  int32_t id = *chooser.after(std::vector<int32_t>{5, 6, 7});
+  for (int i = 0; i < 2; ++i) id = *chooser.after(std::span(&id, 1));
+  const gpu::Counters before = model->runtime()->counters();
+  const int64_t allocations = allocation_count;
+  constexpr int kTokens = 40;   // crosses pages
+  for (int i = 0; i < kTokens; ++i) id = *chooser.after(std::span(&id, 1));
+  EXPECT_EQ(allocation_count - allocations, 0);
+  EXPECT_EQ(sequence.ids().size(), 3u + 2 + kTokens);
+  EXPECT_EQ(model->runtime()->counters().buffers_created, before.buffers_created);
+}
+
 TEST_F(MemoryTest, SecondStartCompilesNothing) {
   const std::string folder = testing::TempDir() + "tessera_second_start";
   std::filesystem::remove_all(folder);

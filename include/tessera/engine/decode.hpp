@@ -11,14 +11,15 @@
 
 namespace tessera {
 
-// Runs tokens through a Sequence and chooses the next: on the device when greedy, else on the host from one row of logits.
+// Runs tokens through a Sequence and chooses the next: on the device when greedy, else on the host from one row of logits. Tokens after the
+// first few allocate nothing.
 class TokenChooser {
  public:
   TokenChooser(Sequence& sequence, const SamplerOptions& options) : sequence_(sequence), options_(options) {
-    if (options.temperature == 0) return;
+    if (options.plain_greedy()) return;
     on_logits_ = [this](std::span<const float> row) -> Status {
       // The draw is named by the position of the token it makes: the same conversation and seed give the same text, also after an undo.
-      TESSERA_ASSIGN(chosen_, sample(row, options_, static_cast<uint64_t>(sequence_.length()), scratch_));
+      TESSERA_ASSIGN(chosen_, sample(row, options_, static_cast<uint64_t>(sequence_.length()), scratch_, sequence_.ids()));
       return {};
     };
   }

@@ -20,11 +20,12 @@ constexpr std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, st
 }
 
 // Uniform in [0, 1), a multiple of 2⁻⁵³. The token at position n of a conversation uses draw n: same seed, same text, also after undo.
-// Counter words 2 and 3 are 0 here: other uses of the same seed take other values there and are independent.
-constexpr double philox_uniform(uint64_t seed, uint64_t position) {
+// `attempt` tells apart several answers at the same place. Counter word 3 is 0 here: other uses of the same seed take other values there
+// and are independent.
+constexpr double philox_uniform(uint64_t seed, uint64_t position, uint32_t attempt = 0) {
   const auto low = [](uint64_t v) { return static_cast<uint32_t>(v); };
   const auto high = [](uint64_t v) { return static_cast<uint32_t>(v >> 32); };
-  const std::array<uint32_t, 4> bits = philox4x32({low(position), high(position), 0, 0}, {low(seed), high(seed)});
+  const std::array<uint32_t, 4> bits = philox4x32({low(position), high(position), attempt, 0}, {low(seed), high(seed)});
   return static_cast<double>((uint64_t{bits[1]} << 32 | bits[0]) >> 11) * 0x1p-53;
 }
 

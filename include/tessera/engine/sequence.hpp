@@ -19,6 +19,7 @@ class Sequence {
   explicit Sequence(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {
     const std::lock_guard lock(runtime_->mutex());
     id_ = runtime_->cache().create();
+    ids_.reserve(static_cast<size_t>(capacity()));   // a token that is run allocates nothing
   }
   ~Sequence() {
     if (runtime_ == nullptr) return;
@@ -35,7 +36,7 @@ class Sequence {
   // kCancelled then. On any error the sequence is as before. With `logits`, the last row (kLast) or all rows (kAll) are read back.
   Result<int32_t> append(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr, const OnLogits& on_logits = nullptr, LogitRows rows = LogitRows::kLast) {
     TESSERA_TRY(check(ids));
-    const int32_t before = length_;
+    const int32_t before = length();
     Result<int32_t> sampled = run_chunks(ids, cancelled, on_logits, rows);
     if (!sampled) (void)truncate(before);
     return sampled;
@@ -45,11 +46,13 @@ class Sequence {
   Status truncate(int32_t length) {
     const std::lock_guard lock(runtime_->mutex());
     TESSERA_TRY(runtime_->cache().truncate(id_, length));
-    length_ = length;
+    ids_.resize(static_cast<size_t>(length));
     return {};
   }
 
-  int32_t length() const { return length_; }
+  // What was run, in order; valid until the next call that changes it.
+  std::span<const int32_t> ids() const { return ids_; }
+  int32_t length() const { return static_cast<int32_t>(ids_.size()); }
   int32_t capacity() const { return runtime_->cache().max_context_tokens(); }
 
  private:
@@ -58,9 +61,9 @@ class Sequence {
     for (size_t i = 0; i < ids.size(); ++i)
       if (ids[i] < 0 || ids[i] >= runtime_->config().vocab_size)
         return fail(ErrorCode::kInvalidArgument, cat("token ", i, " is ", ids[i], "; the vocabulary has ids 0 to ", runtime_->config().vocab_size - 1));
-    const int64_t room = int64_t{capacity()} - length_;
+    const int64_t room = int64_t{capacity()} - length();
     if (static_cast<int64_t>(ids.size()) > room)
-      return fail(ErrorCode::kContextFull, cat(ids.size(), " tokens do not fit: ", length_, " of the context's ", capacity(), " are taken"));
+      return fail(ErrorCode::kContextFull, cat(ids.size(), " tokens do not fit: ", length(), " of the context's ", capacity(), " are taken"));
     return {};
   }
 
@@ -72,7 +75,7 @@ class Sequence {
       const PrefillChunk chunk = scheduler.next();
       const std::lock_guard lock(runtime_->mutex());
       TESSERA_TRY(runtime_->forward(id_, ids.first(static_cast<size_t>(chunk.tokens)), chunk.shape));
-      length_ += static_cast<int32_t>(chunk.tokens);
+      ids_.insert(ids_.end(), ids.begin(), ids.begin() + chunk.tokens);
       ids = ids.subspan(static_cast<size_t>(chunk.tokens));
       if (chunk.shape.logits == LogitRows::kLast && !on_logits) {
         TESSERA_ASSIGN(sampled, runtime_->read_sampled());
@@ -86,7 +89,7 @@ class Sequence {
 
   std::shared_ptr<Runtime> runtime_;
   SequenceId id_{};
-  int32_t length_ = 0;
+  std::vector<int32_t> ids_;
   std::vector<float> logits_;
 };
 
