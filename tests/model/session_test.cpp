@@ -152,6 +152,160 @@ TEST_F(SessionTest, AFullContextIsAnOutcomeAndATurnTooLongAnError) {
   EXPECT_LE(session.context_used(), 257);
 }
 
+// --- undo, another answer, another conversation -------------------------------------------------------------------------------------
+
+const GenerateOptions kDrawn{.max_tokens = 8, .sampler = {.temperature = 1.0f, .top_k = 50, .seed = 7}};
+
+TEST_F(SessionTest, UndoTakesBackOneExchangeAndRunsNothingAgain) {
+  Session session(*tiny_model(), {.system = "be brief"});
+  ASSERT_TRUE(session.reply("a first question", kDrawn));
+  const std::vector<ChatMessage> before = session.messages();
+  const int32_t used = session.context_used();
+  const auto second = session.reply("a second one", kDrawn);
+  ASSERT_TRUE(second);
+  PagedCache& cache = tiny_model()->runtime()->cache();
+  const auto question = session.undo();
+  ASSERT_TRUE(question) << question.error().message();
+  EXPECT_EQ(*question, "a second one");
+  EXPECT_EQ(session.messages().size(), before.size());
+  EXPECT_EQ(session.context_used(), used);
+  EXPECT_EQ(cache.statistics().live_pages, cache.pages_for(used)) << "the pages of what was undone come back";
+  const auto again = session.reply("a second one", kDrawn);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->text, second->text) << "same seed, same place, same text";
+  EXPECT_LE(again->prompt_tokens, second->prompt_tokens);
+  ASSERT_TRUE(session.undo());
+  ASSERT_TRUE(session.undo());
+  EXPECT_EQ(session.messages().size(), 1u);   // the system message
+  EXPECT_EQ(cache.statistics().live_pages, 0);
+  const auto nothing = session.undo();
+  ASSERT_FALSE(nothing);
+  EXPECT_EQ(nothing.error().code(), ErrorCode::kNotFound);
+}
+
+TEST_F(SessionTest, RegenerateRunsOneTokenOfThePromptAndDrawsAnew) {
+  Session session(*tiny_model());
+  EXPECT_EQ(session.regenerate(kDrawn).error().code(), ErrorCode::kNotFound);
+  ASSERT_TRUE(session.reply("one", kDrawn));
+  const auto first = session.reply("two", kDrawn);
+  ASSERT_TRUE(first);
+  const auto same = session.regenerate(kDrawn);
+  ASSERT_TRUE(same) << same.error().message();
+  EXPECT_EQ(same->text, first->text);
+  EXPECT_EQ(same->prompt_tokens, 1);
+  GenerateOptions other = kDrawn;
+  other.sampler.attempt = 1;
+  const auto different = session.regenerate(other);
+  ASSERT_TRUE(different);
+  EXPECT_NE(different->text, first->text);
+  EXPECT_EQ(session.messages().size(), 4u);
+  EXPECT_EQ(session.messages().back().content, different->text);
+  EXPECT_EQ(session.messages()[2].content, "two");
+}
+
+TEST_F(SessionTest, ARefusedRegenerationKeepsTheAnswer) {
+  Session session(*tiny_model());
+  const auto first = session.reply("one", kDrawn);
+  ASSERT_TRUE(first);
+  GenerateOptions bad = kDrawn;
+  bad.sampler.top_p = NAN;
+  EXPECT_EQ(session.regenerate(bad).error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(session.messages().back().content, first->text);
+}
+
+TEST_F(SessionTest, MessagesReadBackGoOnAsTheConversationDid) {
+  Session session(*tiny_model(), {.system = "be brief"});
+  ASSERT_TRUE(session.reply("one", {.max_tokens = 6}));
+  ASSERT_TRUE(session.reply("two", {.max_tokens = 6}));
+  Session other(*tiny_model());
+  ASSERT_TRUE(other.set_messages(session.messages()));
+  EXPECT_EQ(other.messages().size(), 5u);
+  EXPECT_GT(other.context_used(), 0);
+  // An answer's text need not have the tokens it was made of, so equality is asked of two sessions that both read it.
+  Session third(*tiny_model());
+  ASSERT_TRUE(third.set_messages(session.messages()));
+  const auto expected = third.reply("three", {.max_tokens = 6});
+  ASSERT_TRUE(expected);
+  ASSERT_TRUE(other.reply("three", {.max_tokens = 3}));
+  ASSERT_TRUE(other.undo());
+  const auto reply = other.reply("three", {.max_tokens = 6});
+  ASSERT_TRUE(reply) << reply.error().message();
+  EXPECT_EQ(reply->text, expected->text);
+  EXPECT_LT(reply->prompt_tokens, expected->prompt_tokens) << "what was read is in the cache";
+}
+
+TEST_F(SessionTest, ConversationsOutOfOrderAreRefusedAndChangeNothing) {
+  Session session(*tiny_model());
+  ASSERT_TRUE(session.reply("one", {.max_tokens = 2}));
+  const int32_t used = session.context_used();
+  using Messages = std::vector<ChatMessage>;
+  for (const Messages& bad : {Messages{{"assistant", "x"}}, Messages{{"user", "x"}}, Messages{{"user", "x"}, {"user", "y"}}, Messages{{"user", "x"}, {"assistant", "y"}, {"system", "z"}},
+                              Messages{{"system", "x"}, {"system", "y"}}, Messages{{"user", "x"}, {"assistant", "y"}, {"user", "z"}}, Messages{{"", ""}}})
+    EXPECT_EQ(session.set_messages(bad).error().code(), ErrorCode::kInvalidArgument) << bad.size();
+  const auto too_long = session.set_messages({{"user", std::string(4000, 'q')}, {"assistant", "y"}});
+  ASSERT_FALSE(too_long);
+  EXPECT_EQ(too_long.error().code(), ErrorCode::kContextFull);
+  EXPECT_EQ(session.messages().size(), 2u);
+  EXPECT_EQ(session.context_used(), used);
+}
+
+TEST_F(SessionTest, AnotherSystemMessageKeepsTheConversation) {
+  Session session(*tiny_model());
+  ASSERT_TRUE(session.reply("one", {.max_tokens = 4}));
+  ASSERT_TRUE(session.set_system("be brief"));
+  ASSERT_EQ(session.messages().size(), 3u);
+  EXPECT_EQ(session.messages()[0].content, "be brief");
+  EXPECT_TRUE(session.reply("two", {.max_tokens = 4}));
+  ASSERT_TRUE(session.clear());
+  EXPECT_EQ(session.messages().size(), 1u);
+  ASSERT_TRUE(session.set_system(""));
+  EXPECT_TRUE(session.messages().empty());
+}
+
+// A template that shows only the last question: each turn rewrites the prompt, and undo must find the tokens of the turn before.
+TEST_F(SessionTest, ATemplateThatRewritesWhatWasSaidIsFollowed) {
+  Model model = *tiny_model();
+  const auto short_memory = ChatTemplate::create("{% for message in messages %}{% if loop.last %}{{ 'Q: ' + message['content'] + ' A: ' }}{% endif %}{% endfor %}");
+  ASSERT_TRUE(short_memory) << short_memory.error().message();
+  model.set_chat_template(*short_memory);
+  {
+    Session session(model);
+    ASSERT_TRUE(session.reply("one", kDrawn));
+    const auto two = session.reply("two", kDrawn);
+    ASSERT_TRUE(two);
+    ASSERT_TRUE(session.reply("three", kDrawn));
+    ASSERT_TRUE(session.undo());
+    const auto same = session.regenerate(kDrawn);
+    ASSERT_TRUE(same);
+    EXPECT_EQ(same->text, two->text);
+    EXPECT_EQ(session.messages().size(), 4u);
+  }
+  model.set_chat_template(*ChatTemplate::named("chatml"));   // the model is shared by the tests
+}
+
+TEST_F(SessionTest, NothingChangesAConversationThatIsBeingAnswered) {
+  Session session(*tiny_model());
+  const auto reply = session.reply("x", {.max_tokens = 3}, [&](std::string_view) {
+    EXPECT_EQ(session.clear().error().code(), ErrorCode::kBusy);
+    EXPECT_EQ(session.undo().error().code(), ErrorCode::kBusy);
+    EXPECT_EQ(session.set_system("y").error().code(), ErrorCode::kBusy);
+    EXPECT_EQ(session.set_messages({}).error().code(), ErrorCode::kBusy);
+    return true;
+  });
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(session.messages().size(), 2u);
+}
+
+TEST_F(SessionTest, GreedyWithPenaltiesIsChosenOnTheHost) {
+  const std::string plain = Session(*tiny_model()).reply("x", {.max_tokens = 24})->text;
+  // Neutral values take the device's way; a window of nothing too.
+  EXPECT_EQ(Session(*tiny_model()).reply("x", {.max_tokens = 24, .sampler = {.repetition_penalty = 5.0f, .repeat_last_n = 0}})->text, plain);
+  EXPECT_EQ(Session(*tiny_model()).reply("x", {.max_tokens = 24, .sampler = {.logit_bias = {{0, 0.0f}}}})->text, plain) << "the host's choice is the device's";
+  const auto varied = Session(*tiny_model()).reply("x", {.max_tokens = 24, .sampler = {.presence_penalty = 100.0f, .repeat_last_n = -1}});
+  ASSERT_TRUE(varied);
+  EXPECT_NE(varied->text, plain);
+}
+
 TEST_F(SessionTest, PagesComeBack) {
   PagedCache& cache = tiny_model()->runtime()->cache();
   const int32_t free_before = cache.statistics().free_pages;
@@ -185,6 +339,8 @@ TEST_P(BadOptionsTest, IsATypedErrorAndChangesNothing) {
 INSTANTIATE_TEST_SUITE_P(Options, BadOptionsTest,
                          testing::Values(BadOptions{"temperature_nan", {.sampler = {.temperature = NAN}}, "temperature"}, BadOptions{"temperature_negative", {.sampler = {.temperature = -1.0f}}, "temperature"},
                                          BadOptions{"temperature_infinite", {.sampler = {.temperature = INFINITY}}, "temperature"}, BadOptions{"top_k_negative", {.sampler = {.temperature = 1.0f, .top_k = -1}}, "top_k"},
+                                         BadOptions{"top_p_nan", {.sampler = {.temperature = 1.0f, .top_p = NAN}}, "top_p"},
+                                         BadOptions{"bias_of_no_token", {.sampler = {.logit_bias = {{49152 * 100, 1.0f}}}}, "logit_bias"},
                                          BadOptions{"max_tokens_zero", {.max_tokens = 0}, "max_tokens"}, BadOptions{"stop_empty", {.stop = {"a", ""}}, "stop"}),
                          [](const auto& test) { return std::string(test.param.name); });
 

@@ -35,24 +35,40 @@ struct Reply {
   double tokens_per_second = 0.0;     // of the tokens after the first; 0 if there are none
 };
 
-// One thread at a time may be in reply(); another gets kBusy. cancel() may be called from any thread.
+// One thread at a time: a call that finds another one running (also from its own on_text) gets kBusy. cancel() may be called from any thread.
+// What is in the KV cache already is never run again: every turn runs the tokens behind the longest beginning that both have in common.
 class Session {
  public:
   // Text as it becomes final: whole UTF-8 characters, never part of a stop string. Return false to end the answer.
   using OnText = std::function<bool(std::string_view text)>;
 
-  explicit Session(Model model, SessionOptions options = {}) : model_(std::move(model)), options_(std::move(options)), state_(std::make_unique<State>(model_.runtime())) { clear(); }
+  explicit Session(Model model, SessionOptions options = {}) : model_(std::move(model)), state_(std::make_unique<State>(model_.runtime())) {
+    if (!options.system.empty()) talk_.messages.push_back({"system", std::move(options.system)});
+  }
 
   // Answers `text`. Errors: kUnsupported (no tokenizer or template for this model), kInvalidArgument (an option), kContextFull (the turn
   // does not fit: both numbers are in the message), kCancelled (during the prompt), kBusy, and the device's. On any error the
   // conversation is as before the call. An answer that was cut short is a Reply with its stop_reason, and stays in the conversation.
   Result<Reply> reply(std::string_view text, const GenerateOptions& options = {}, const OnText& on_text = nullptr);
 
+  // Answers the last question again, in place of the answer it has; of its prompt only the last token is run. The same options give the same
+  // answer: another comes from another sampler.attempt (or seed). Errors as reply(), and kNotFound: nothing was asked yet.
+  Result<Reply> regenerate(const GenerateOptions& options = {}, const OnText& on_text = nullptr);
+
+  // Takes back the last question with its answer, gives the question, and returns their pages. kNotFound: nothing was asked yet; kBusy.
+  Result<std::string> undo();
+
   void cancel() { state_->cancelled = true; }   // ends a running reply() within one chunk or token; no effect when none runs
-  void clear();                                  // forgets the conversation; the system message stays
-  void set_system(std::string system) { options_.system = std::move(system); clear(); }
-  const std::vector<ChatMessage>& messages() const { return messages_; }
-  int32_t context_used() const { return static_cast<int32_t>(history_.size()); }
+  Status clear();                                // forgets the conversation; the system message stays. kBusy
+
+  // The conversation instead of the present one: system (or none), then user and assistant in turn. Nothing is run before the next reply().
+  // Errors: kInvalidArgument (another order of roles), kContextFull, kUnsupported, kBusy; the conversation is then as before.
+  Status set_messages(std::vector<ChatMessage> messages);
+  // Another system message (empty: none) for the conversation that there is. Errors as set_messages().
+  Status set_system(std::string system);
+
+  const std::vector<ChatMessage>& messages() const { return talk_.messages; }
+  int32_t context_used() const { return static_cast<int32_t>(talk_.tokens.size()); }
 
  private:
   struct State {   // what a moved Session must not move: a running thread refers to it
@@ -61,99 +77,204 @@ class Session {
     std::atomic<bool> cancelled = false;
     std::atomic<bool> busy = false;
   };
-  struct Turn;
 
-  Result<Reply> answer(std::string_view text, const GenerateOptions& options, const OnText& on_text);
-  Result<std::vector<int32_t>> turn_tokens(const std::vector<ChatMessage>& messages, bool& from_start) const;
-  Result<Reply> generate(std::vector<int32_t> ids, const GenerateOptions& options, const OnText& on_text);
+  // A turn works on a copy, which takes the place of the original when all went well.
+  struct Conversation {
+    std::vector<ChatMessage> messages;
+    std::vector<int32_t> tokens;           // all of it; the last may be chosen but not yet run
+    std::vector<size_t> question_begins;   // tokens before each question; 0 as well where the template rewrote them later
+  };
+
+  template <class Work>
+  auto exclusively(Work work) -> decltype(work());
+  Status ask(Conversation& talk, std::string question) const;
+  Status read(Conversation& talk, std::vector<ChatMessage> messages) const;
+  Result<std::string> take_back(Conversation& talk) const;
+  Result<Reply> answer(Conversation talk, const GenerateOptions& options, const OnText& on_text);
+  Result<Reply> generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text);
+  Status check(const GenerateOptions& options) const;
+  int32_t cached(const Conversation& talk) const;
+  Status become(Conversation talk);
 
   Model model_;
-  SessionOptions options_;
   std::unique_ptr<State> state_;
-  std::vector<ChatMessage> messages_;
-  std::vector<int32_t> history_;   // every token of the conversation; the last may be chosen but not yet run
+  Conversation talk_;
 };
 
-inline void Session::clear() {
-  messages_.clear();
-  if (!options_.system.empty()) messages_.push_back({"system", options_.system});
-  history_.clear();
-  (void)state_->sequence.truncate(0);
-}
-
-inline Result<Reply> Session::reply(std::string_view text, const GenerateOptions& options, const OnText& on_text) {
+template <class Work>
+auto Session::exclusively(Work work) -> decltype(work()) {
   if (state_->busy.exchange(true)) return fail(ErrorCode::kBusy, "this session is answering already; use one session a thread");
-  state_->cancelled = false;
-  Result<Reply> result = answer(text, options, on_text);
+  auto result = work();
   state_->busy = false;
   return result;
 }
 
-inline Result<Reply> Session::answer(std::string_view text, const GenerateOptions& options, const OnText& on_text) {
+inline Result<Reply> Session::reply(std::string_view text, const GenerateOptions& options, const OnText& on_text) {
+  return exclusively([&]() -> Result<Reply> {
+    state_->cancelled = false;
+    TESSERA_TRY(check(options));
+    Conversation talk = talk_;
+    TESSERA_TRY(ask(talk, std::string(text)));
+    return answer(std::move(talk), options, on_text);
+  });
+}
+
+inline Result<Reply> Session::regenerate(const GenerateOptions& options, const OnText& on_text) {
+  return exclusively([&]() -> Result<Reply> {
+    state_->cancelled = false;
+    TESSERA_TRY(check(options));
+    Conversation talk = talk_;
+    TESSERA_ASSIGN(std::string question, take_back(talk));
+    TESSERA_TRY(ask(talk, std::move(question)));
+    return answer(std::move(talk), options, on_text);
+  });
+}
+
+inline Result<std::string> Session::undo() {
+  return exclusively([&]() -> Result<std::string> {
+    Conversation talk = talk_;
+    TESSERA_ASSIGN(std::string question, take_back(talk));
+    TESSERA_TRY(become(std::move(talk)));
+    return question;
+  });
+}
+
+inline Status Session::clear() {
+  return exclusively([&]() -> Status {
+    Conversation talk;
+    if (!talk_.messages.empty() && talk_.messages.front().role == "system") talk.messages.push_back(talk_.messages.front());
+    return become(std::move(talk));
+  });
+}
+
+inline Status Session::set_messages(std::vector<ChatMessage> messages) {
+  return exclusively([&]() -> Status {
+    Conversation talk;
+    TESSERA_TRY(read(talk, std::move(messages)));
+    return become(std::move(talk));
+  });
+}
+
+inline Status Session::set_system(std::string system) {
+  return exclusively([&]() -> Status {
+    std::vector<ChatMessage> messages = talk_.messages;
+    if (!messages.empty() && messages.front().role == "system") messages.erase(messages.begin());
+    if (!system.empty()) messages.insert(messages.begin(), {"system", std::move(system)});
+    Conversation talk;
+    TESSERA_TRY(read(talk, std::move(messages)));
+    return become(std::move(talk));
+  });
+}
+
+inline Status Session::check(const GenerateOptions& options) const {
   if (!model_.tokenizer()) return fail(model_.tokenizer().error());
   if (!model_.chat_template()) return fail(model_.chat_template().error());
   if (options.max_tokens < 1) return fail(ErrorCode::kInvalidArgument, cat("max_tokens is ", options.max_tokens, "; it must be at least 1"));
-  TESSERA_TRY(options.sampler.validate());
-  std::vector<ChatMessage> messages = messages_;
-  messages.push_back({"user", std::string(text)});
-  bool from_start = false;
-  TESSERA_ASSIGN(std::vector<int32_t> ids, turn_tokens(messages, from_start));
-  const std::vector<int32_t> history_before = history_;
-  if (from_start) {
-    history_.clear();
-    TESSERA_TRY(state_->sequence.truncate(0));
-  }
-  Result<Reply> reply = generate(std::move(ids), options, on_text);
-  if (!reply) {
-    // The cache keeps what both conversations share; the rest is run again when it is needed.
-    history_ = history_before;
-    const int32_t kept = from_start ? 0 : std::min<int32_t>(state_->sequence.length(), static_cast<int32_t>(history_.size()));
-    (void)state_->sequence.truncate(kept);
-    return reply;
-  }
-  messages_ = std::move(messages);
-  messages_.push_back({"assistant", reply->text});
-  return reply;
+  return options.sampler.validate(model_.config().vocab_size);
 }
 
-// The tokens of the conversation behind history_. `from_start`: the template rewrites what was said before, so all of it is run again.
-inline Result<std::vector<int32_t>> Session::turn_tokens(const std::vector<ChatMessage>& messages, bool& from_start) const {
+// How many tokens from the beginning are in the cache.
+inline int32_t Session::cached(const Conversation& talk) const {
+  const std::span<const int32_t> ids = state_->sequence.ids();
+  const auto same = std::mismatch(talk.tokens.begin(), talk.tokens.end(), ids.begin(), ids.end()).first - talk.tokens.begin();
+  return static_cast<int32_t>(same);
+}
+
+// Takes the place of the present conversation; pages that it has no use for go back.
+inline Status Session::become(Conversation talk) {
+  talk_ = std::move(talk);
+  return state_->sequence.truncate(cached(talk_));
+}
+
+// Adds a question, with the tokens from the end of the last answer to where the new one begins. When the template rewrites what was said
+// before, all tokens are new.
+inline Status Session::ask(Conversation& talk, std::string question) const {
   const ChatTemplate& chat = *model_.chat_template();
-  size_t skip = 0;   // bytes of the prompt that history_ holds already
-  if (!history_.empty()) {
-    const std::vector<ChatMessage> before(messages_.begin(), messages_.end() - 1);
-    const std::string said = chat.render_text(before, true) + messages_.back().content;
-    if (chat.render_text(messages, true).starts_with(said)) skip = said.size();
+  std::string said;   // the part of the prompt that talk.tokens holds already
+  if (!talk.tokens.empty()) said = chat.render_text({talk.messages.begin(), talk.messages.end() - 1}, true) + talk.messages.back().content;
+  talk.messages.push_back({"user", std::move(question)});
+  std::vector<PromptSegment> segments = chat.render(talk.messages, true);
+  if (!chat.render_text(talk.messages, true).starts_with(said)) said.clear();
+  if (said.empty()) {
+    talk.tokens.clear();
+    talk.question_begins.assign(talk.question_begins.size(), 0);
+    const TokenizerTables& tables = model_.runtime()->file().tokenizer();
+    if (tables.add_bos && tables.bos >= 0) talk.tokens.push_back(static_cast<int32_t>(tables.bos));
+    talk.question_begins.push_back(0);
+  } else {
+    talk.question_begins.push_back(talk.tokens.size());
   }
-  from_start = skip == 0;
-  std::vector<PromptSegment> segments = chat.render(messages, true);
+  size_t skip = said.size();
   for (PromptSegment& segment : segments) {
     const size_t drop = std::min(skip, segment.text.size());
     segment.text.erase(0, drop);
     skip -= drop;
   }
-  std::vector<int32_t> ids = model_.tokenizer()->encode(segments);
-  const TokenizerTables& tables = model_.runtime()->file().tokenizer();
-  if (from_start && tables.add_bos && tables.bos >= 0) ids.insert(ids.begin(), static_cast<int32_t>(tables.bos));
-  return ids;
+  const std::vector<int32_t> ids = model_.tokenizer()->encode(segments);
+  talk.tokens.insert(talk.tokens.end(), ids.begin(), ids.end());
+  return {};
 }
 
-inline Result<Reply> Session::generate(std::vector<int32_t> ids, const GenerateOptions& options, const OnText& on_text) {
+// An empty conversation becomes one of `messages`, with the tokens that asking and answering would have made of their text.
+inline Status Session::read(Conversation& talk, std::vector<ChatMessage> messages) const {
+  size_t next = 0;
+  if (!messages.empty() && messages[0].role == "system") talk.messages.push_back(std::move(messages[next++]));
+  if (next < messages.size()) TESSERA_TRY(check({}));
+  for (; next < messages.size(); next += 2) {
+    for (size_t i = next; i < next + 2; ++i) {
+      const std::string_view expected = i == next ? "user" : "assistant";
+      if (i == messages.size()) return fail(ErrorCode::kInvalidArgument, "the conversation ends with a question; its last message must be an answer");
+      if (messages[i].role != expected)
+        return fail(ErrorCode::kInvalidArgument, cat("message ", i, " has the role '", escaped(messages[i].role), "'; expected '", expected, "'"));
+    }
+    TESSERA_TRY(ask(talk, std::move(messages[next].content)));
+    const std::vector<int32_t> ids = model_.tokenizer()->encode(messages[next + 1].content, false);
+    talk.tokens.insert(talk.tokens.end(), ids.begin(), ids.end());
+    talk.messages.push_back(std::move(messages[next + 1]));
+  }
+  if (static_cast<int64_t>(talk.tokens.size()) > state_->sequence.capacity())
+    return fail(ErrorCode::kContextFull, cat("the conversation has ", talk.tokens.size(), " tokens; the context holds ", state_->sequence.capacity()));
+  return {};
+}
+
+// Removes the last question with its answer.
+inline Result<std::string> Session::take_back(Conversation& talk) const {
+  if (talk.question_begins.empty()) return fail(ErrorCode::kNotFound, "nothing was asked yet");
+  const size_t begin = talk.question_begins.back();
+  std::string question = std::move(talk.messages[talk.messages.size() - 2].content);
+  talk.messages.resize(talk.messages.size() - 2);
+  talk.question_begins.pop_back();
+  talk.tokens.resize(begin);
+  if (begin != 0 || talk.question_begins.empty()) return question;
+  Conversation rewritten;   // the tokens before were other ones
+  TESSERA_TRY(read(rewritten, std::move(talk.messages)));
+  talk = std::move(rewritten);
+  return question;
+}
+
+inline Result<Reply> Session::answer(Conversation talk, const GenerateOptions& options, const OnText& on_text) {
+  TESSERA_ASSIGN(Reply reply, generate(talk, options, on_text));
+  talk.messages.push_back({"assistant", reply.text});
+  talk_ = std::move(talk);
+  return reply;
+}
+
+inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const Tokenizer& tokenizer = *model_.tokenizer();
   Sequence& sequence = state_->sequence;
   TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
+  if (talk.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
   Reply reply;
-  // What was chosen in the last turn but not run goes first.
-  const std::vector<int32_t> pending(history_.begin() + sequence.length(), history_.end());
-  history_.insert(history_.end(), ids.begin(), ids.end());
-  ids.insert(ids.begin(), pending.begin(), pending.end());
-  reply.prompt_tokens = static_cast<int32_t>(ids.size());
+  // At least the last token is run: what follows it is asked for.
+  const int32_t kept = std::min(cached(talk), static_cast<int32_t>(talk.tokens.size()) - 1);
+  TESSERA_TRY(sequence.truncate(kept));
+  reply.prompt_tokens = static_cast<int32_t>(talk.tokens.size()) - kept;
 
   const Clock::time_point start = Clock::now();
   TokenChooser chooser(sequence, options.sampler);
-  TESSERA_ASSIGN(const int32_t first, chooser.after(ids, &state_->cancelled));
+  TESSERA_ASSIGN(const int32_t first, chooser.after(std::span(talk.tokens).subspan(static_cast<size_t>(kept)), &state_->cancelled));
   reply.first_token_seconds = seconds_since(start);
 
   std::vector<size_t> text_ends;   // bytes of raw text after each token of the answer
@@ -165,7 +286,7 @@ inline Result<Reply> Session::generate(std::vector<int32_t> ids, const GenerateO
   auto stop = scheduler.run(first, [&](int32_t id) -> std::optional<StopReason> {
     ++reply.tokens;
     if (tokenizer.ends_text(id)) return StopReason::kEndOfText;
-    history_.push_back(id);
+    talk.tokens.push_back(id);
     const bool wanted = emit(stream.push(tokenizer.piece(id)));
     text_ends.push_back((text_ends.empty() ? 0 : text_ends.back()) + tokenizer.piece(id).size());
     if (stream.stopped()) return StopReason::kStopString;
@@ -177,10 +298,9 @@ inline Result<Reply> Session::generate(std::vector<int32_t> ids, const GenerateO
   if (reply.tokens > 1) reply.tokens_per_second = (reply.tokens - 1) / std::max(1e-9, seconds_since(start) - reply.first_token_seconds);
   if (reply.stop_reason == StopReason::kStopString) {
     // The conversation goes on from the text that was shown: tokens past it are forgotten.
-    size_t kept = 0;
-    while (kept < text_ends.size() && text_ends[kept] <= reply.text.size()) ++kept;
-    history_.resize(history_.size() - (text_ends.size() - kept));
-    TESSERA_TRY(sequence.truncate(std::min<int32_t>(sequence.length(), static_cast<int32_t>(history_.size()))));
+    size_t shown = 0;
+    while (shown < text_ends.size() && text_ends[shown] <= reply.text.size()) ++shown;
+    talk.tokens.resize(talk.tokens.size() - (text_ends.size() - shown));
   }
   return reply;
 }
