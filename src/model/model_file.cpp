@@ -27,6 +27,7 @@ Status ModelFile::State::read() {
   TESSERA_ASSIGN(const Architecture* architecture, read_architecture(gguf));
   TESSERA_ASSIGN(config, read_config(gguf, *architecture, found));
   TESSERA_ASSIGN(weights, read_weights(gguf, *architecture, config, found));
+  find_repeats(weights);
   TESSERA_ASSIGN(config.rope_factors, read_rope_factors(weights));
   TESSERA_ASSIGN(tokenizer, read_tokenizer(gguf, config.vocab_size));
   for (size_t i = 0; i < weights.size(); ++i) index.emplace(weights[i].name, i);

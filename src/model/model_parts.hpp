@@ -28,6 +28,8 @@ Result<const Architecture*> read_architecture(const Gguf& gguf);
 Result<ModelConfig> read_config(const Gguf& gguf, const Architecture& architecture, Warnings& warnings);
 // In the file's order.
 Result<std::vector<WeightRef>> read_weights(const Gguf& gguf, const Architecture& architecture, const ModelConfig& config, Warnings& warnings);
+// Fills in stored_as: reads the first 4 KiB of every tensor, and tensors of several layers that begin alike whole.
+void find_repeats(std::vector<WeightRef>& weights);
 // The values of rope_freqs.weight, checked; empty when the model has none.
 Result<std::vector<float>> read_rope_factors(const std::vector<WeightRef>& weights);
 // `max_tokens`: rows of the embedding, or 0 if there is none to compare with.

@@ -36,6 +36,28 @@ TEST_F(MemoryTest, PlanEqualsAllocation) {
   }
 }
 
+// Four layers, two by two the same: the weights of two layers, the KV pages of four.
+TEST_F(MemoryTest, RepeatedLayersAreStoredOnce) {
+  const std::string path = testing::TempDir() + "tessera_repeated.gguf";
+  const LoadOptions options{.context_tokens = 64, .all_logits = true};
+  const auto plan_of = [&](int layers, int times) {
+    GgufBuilder builder = tiny_llama({.shape = {.layers = layers}, .type = WeightType::kQ4_0, .tokenizer = false});
+    repeat_layers(builder, times);
+    std::ofstream(path, std::ios::binary) << builder.bytes();
+    const auto file = ModelFile::open(path);
+    EXPECT_TRUE(file) << file.error().message();
+    return *memory_plan(*file, device_->info(), options);
+  };
+  const MemoryPlan two = plan_of(2, 1), four = plan_of(4, 1), shared = plan_of(4, 2);
+  EXPECT_EQ(shared.weights, two.weights);
+  EXPECT_EQ(shared.kv, four.kv);
+  EXPECT_EQ(shared.total() - shared.weights, four.total() - four.weights);
+  const auto model = Model::load(path, *device_, options);
+  ASSERT_TRUE(model) << model.error().message();
+  EXPECT_EQ(model->runtime()->counters().device_bytes, shared.total());
+  std::filesystem::remove(path);
+}
+
 TEST_F(MemoryTest, ACapIsAClearErrorBeforeAnythingIsAllocated) {
   const auto model = Model::load(tiny_model_path(), *device_, {.max_device_bytes = 100000});
   ASSERT_FALSE(model);

@@ -64,6 +64,7 @@ struct Case {
   const char* name;
   LlamaShape shape;
   WeightType type;
+  int repeat = 1;   // neighbouring layers with the same weights
 };
 
 class ReferenceModel : public testing::TestWithParam<Case> {};
@@ -72,7 +73,9 @@ TEST_P(ReferenceModel, EqualsTheReferencesPutTogether) {
   const auto device = Device::open("auto");
   if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
   const std::string path = testing::TempDir() + "tessera_reference_" + GetParam().name + ".gguf";
-  std::ofstream(path, std::ios::binary) << tiny_llama({.shape = GetParam().shape, .type = GetParam().type, .tokenizer = false}).bytes();
+  GgufBuilder file = tiny_llama({.shape = GetParam().shape, .type = GetParam().type, .tokenizer = false});
+  repeat_layers(file, GetParam().repeat);
+  std::ofstream(path, std::ios::binary) << file.bytes();
   const auto model = Model::load(path, *device, {.context_tokens = 64, .precision = Precision::kFloat, .all_logits = true});
   ASSERT_TRUE(model) << model.error().message();
   std::vector<int32_t> ids;
@@ -96,7 +99,8 @@ TEST_P(ReferenceModel, EqualsTheReferencesPutTogether) {
 INSTANTIATE_TEST_SUITE_P(Shapes, ReferenceModel,
                          testing::Values(Case{"head_6_one_kv_head", {.dim = 21, .hidden = 27, .heads = 3, .kv_heads = 1, .head_dim = 6, .vocab = 101}, WeightType::kF32},
                                          Case{"head_10_untied", {.dim = 40, .hidden = 33, .heads = 4, .kv_heads = 2, .head_dim = 10, .vocab = 67, .tied = false}, WeightType::kF16},
-                                         Case{"head_2", {.dim = 32, .hidden = 64, .heads = 16, .kv_heads = 4, .head_dim = 2, .vocab = 50}, WeightType::kQ8_0}),
+                                         Case{"head_2", {.dim = 32, .hidden = 64, .heads = 16, .kv_heads = 4, .head_dim = 2, .vocab = 50}, WeightType::kQ8_0},
+                                         Case{"repeated_layers", {.layers = 4}, WeightType::kQ4_1, 2}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace

@@ -173,14 +173,17 @@ struct GgufBuilder {
     }
     return out;
   }
-  // The same file on disk with holes where tensor data is zero. Throws std::runtime_error when the disk refuses.
+  // The same file on disk with holes where tensor data is zero, but for a number at the start of each hole: no two tensors are equal. Throws std::runtime_error when the disk refuses.
   void write_sparse(const std::string& path) const {
     std::ofstream file(path, std::ios::binary);
     const std::string head = header();
     file << head;
     uint64_t start = head.size(), end = start;
+    uint16_t number = 0;
     for (const Tensor& tensor : tensors) {
-      if (!tensor.data.empty()) file.seekp(static_cast<std::streamoff>(start)), file << tensor.data;
+      std::string stamp;
+      append(stamp, ++number);   // 16 bits: a float or a scale next to zero
+      file.seekp(static_cast<std::streamoff>(start)), file << (tensor.data.empty() ? stamp : tensor.data);
       end = start + tensor.data_bytes;
       start += padded(tensor.data_bytes);
     }
@@ -353,7 +356,17 @@ inline GgufBuilder tiny_llama(const TinyOptions& options = {}) {
   return file;
 }
 
-// A file with true sizes and holes for weights: all matrices and norms read as zero. With `tokenizer`, a vocabulary of shape.vocab tokens and
+// Gives each run of `times` layers the weights of its first.
+inline void repeat_layers(GgufBuilder& file, int times) {
+  for (GgufBuilder::Tensor& tensor : file.tensors) {
+    if (!tensor.name.starts_with("blk.")) continue;
+    const size_t dot = tensor.name.find('.', 4);
+    const int layer = std::stoi(tensor.name.substr(4, dot - 4));
+    tensor.data = file.tensor_named("blk." + std::to_string(layer / times * times) + tensor.name.substr(dot)).data;
+  }
+}
+
+// A file with true sizes and holes for weights: all matrices and norms read as zero or next to it. With `tokenizer`, a vocabulary of shape.vocab tokens and
 // 280,000 merges. Throws std::runtime_error when the disk refuses.
 inline void sparse_llama(const std::string& path, const LlamaShape& shape, WeightType type, bool tokenizer = false) {
   GgufBuilder file;

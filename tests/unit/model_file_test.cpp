@@ -88,6 +88,24 @@ TEST(ModelFile, WeightsAreTheFilesBytes) {
   EXPECT_EQ(absent.error().message(), "tiny: the model has no tensor 'output.weight'");
 }
 
+TEST(ModelFile, FindsLayersThatShareTheirWeights) {
+  GgufBuilder file = tiny_llama({.shape = {.layers = 5}, .type = WeightType::kQ8_0});
+  test::repeat_layers(file, 2);
+  for (const char* name : {"blk.2.attn_v.weight", "blk.3.attn_v.weight"}) file.tensor_named(name).data = file.tensor_named("blk.0.attn_k.weight").data;
+  file.tensor_named("blk.1.ffn_up.weight").data.back() ^= 1;     // past the first 4 KiB
+  file.tensor_named("blk.3.ffn_norm.weight").data.front() ^= 1;
+  const auto bytes = exact(file.bytes());
+  const auto model = ModelFile::view(bytes, "tiny");
+  ASSERT_TRUE(model) << message_of(model);
+  ASSERT_GT(model->weight("blk.1.ffn_up.weight")->bytes.size(), 4096u);
+  for (const WeightRef& weight : model->weights()) {
+    std::string expected = weight.name;
+    if (weight.name.starts_with("blk.1.") && weight.name != "blk.1.ffn_up.weight") expected[4] = '0';
+    if (weight.name.starts_with("blk.3.") && weight.name != "blk.3.ffn_norm.weight") expected[4] = '2';
+    EXPECT_EQ(weight.stored_name(), expected);   // blk.2.attn_v has the bytes of another tensor: that is no repeated layer
+  }
+}
+
 TEST(ModelFile, TinyModelsOfEveryTypeLoad) {
   for (const WeightFormat& format : kWeightFormats) {
     for (const bool tied : {true, false}) {

@@ -54,6 +54,10 @@ struct WeightRef {
   int64_t rows = 0;
   int64_t columns = 0;
   std::span<const std::byte> bytes;
+  // The same tensor of another layer whose bytes are equal, if there is one: layers that share weights are stored once on the device.
+  std::string stored_as{};
+
+  const std::string& stored_name() const { return stored_as.empty() ? name : stored_as; }
 };
 
 struct TokenizerTables {
@@ -70,8 +74,9 @@ struct TokenizerTables {
 // The tokenizer tables alone, also of a file without weights or of an architecture that this build cannot run. Errors as ModelFile::open.
 Result<TokenizerTables> read_tokenizer_tables(const std::string& path);
 
-// A checked model. Everything but the tokenizer tables views the file's bytes: opening costs one pass over the header, a few MiB of our own
-// memory for a vocabulary of 128,256 tokens, and reads no weights. Safe to read from several threads at once.
+// A checked model. Everything but the tokenizer tables views the file's bytes: opening costs one pass over the header and a few MiB of our own
+// memory for a vocabulary of 128,256 tokens. Of the weights it reads the first 4 KiB a tensor, and only tensors of different layers that begin
+// alike whole, to find those that are equal. Safe to read from several threads at once.
 class ModelFile {
  public:
   // Maps and checks the file. Errors: kNotFound, kIo, kMalformed, kUnsupported, kLimit; the message starts with the path.

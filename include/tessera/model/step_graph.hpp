@@ -36,7 +36,7 @@ struct RowGroups {
 
 // The weight `name` as a value; an error of the builder when the file has none.
 inline ValueId weight(GraphBuilder& g, const StepRequest& request, const std::string& name, RowGroups groups = {}) {
-  if (const WeightRef* ref = request.find(name)) return g.weight({ref->name, ref->type, ref->rows, ref->columns, groups.rows, groups.split});
+  if (const WeightRef* ref = request.find(name)) return g.weight({ref->stored_name(), ref->type, ref->rows, ref->columns, groups.rows, groups.split});
   g.error(ErrorCode::kNotFound, cat("the model has no tensor '", name, "'"));
   return g.weight({name, WeightType::kF32, 1, 1});
 }
@@ -45,7 +45,7 @@ inline ValueId weight(GraphBuilder& g, const StepRequest& request, const std::st
 inline ValueId linear(GraphBuilder& g, const StepRequest& request, ValueId x, const std::string& name, RowGroups groups = {}) {
   const WeightRef* bias = request.find(name + ".bias");
   return ops::matmul(g, x, weight(g, request, name + ".weight", groups),
-                     bias == nullptr ? kNoValue : g.weight({bias->name, bias->type, bias->columns, 1, groups.rows, groups.split, true}));
+                     bias == nullptr ? kNoValue : g.weight({bias->stored_name(), bias->type, bias->columns, 1, groups.rows, groups.split, true}));
 }
 
 // Which dimensions of a head rotate together, by the order of the rows of Q and K in the file.
