@@ -152,13 +152,14 @@ std::map<std::string, DeviceInfo> one_device_a_row() {
   return out;
 }
 
-// Every program of the plans of Llama-3.2-1B with matrices of these types, on these devices.
-void compile_plans(std::initializer_list<WeightType> types, const std::map<std::string, DeviceInfo>& devices, const std::vector<LoadOptions>& options, size_t at_least) {
+// Every program of the plans of this model with matrices of these types, on these devices.
+void compile_plans(const LlamaShape& shape, std::initializer_list<WeightType> types, const std::map<std::string, DeviceInfo>& devices, const std::vector<LoadOptions>& options,
+                   size_t at_least) {
   const TemporaryFolder folder;
   const std::string path = *folder.write("sparse.gguf", "");
   OfflineCompiler compiler;
   for (const WeightType type : types) {
-    sparse_llama(path, kLlama32_1B, type);
+    sparse_llama(path, shape, type);
     const auto file = ModelFile::open(path);
     ASSERT_TRUE(file) << file.error().message();
     for (const auto& [name, info] : devices)
@@ -176,14 +177,22 @@ void compile_plans(std::initializer_list<WeightType> types, const std::map<std::
 // As one device of each row plans them; in the full tier all devices, and storages that no row asks for.
 TEST(KernelTexts, CompileForEveryRowAndBothTargets) {
   const std::initializer_list<WeightType> types = {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32};
-  if (full_tier()) compile_plans(types, devices(), storage_options(), 600);
-  else compile_plans(types, one_device_a_row(), {{.all_logits = true}}, 400);
+  if (full_tier()) compile_plans(kLlama32_1B, types, devices(), storage_options(), 600);
+  else compile_plans(kLlama32_1B, types, one_device_a_row(), {{.all_logits = true}}, 400);
+}
+
+// The same epilogues for every way to unpack a weight, so one type of each kind.
+TEST(KernelTexts, CompileWithBiases) {
+  const auto all = devices();
+  LlamaShape shape = kLlama32_1B;
+  shape.biases = true;
+  compile_plans(shape, {WeightType::kQ4_0, WeightType::kF32}, {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, {{.all_logits = true}}, 20);
 }
 
 // Buffers and images for everything, on one GPU through both APIs.
 TEST(KernelTexts, CompileWhereStoragesAreForced) {
   const auto all = devices();
-  compile_plans({WeightType::kQ4_1, WeightType::kF16}, {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, storage_options(), 50);
+  compile_plans(kLlama32_1B, {WeightType::kQ4_1, WeightType::kF16}, {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, storage_options(), 50);
 }
 
 }  // namespace

@@ -197,6 +197,7 @@ struct LlamaShape {
   int dim = 64, layers = 2, hidden = 96, heads = 4, kv_heads = 2, head_dim = 16, vocab = 320, context = 256;
   bool tied = true, rope_factors = false;
   float rope_base = 10000.0f, eps = 1e-5f;
+  bool biases = false;   // on every projection
 };
 // Shapes as published with the models' configurations.
 inline constexpr LlamaShape kLlama32_1B{2048, 16, 8192, 32, 8, 64, 128256, 131072, true, true, 500000.0f, 1e-5f};
@@ -268,6 +269,10 @@ void add_llama_tensors(GgufBuilder& file, const LlamaShape& shape, WeightType ty
     matrix(prefix + "ffn_gate.weight", shape.hidden, shape.dim);
     matrix(prefix + "ffn_up.weight", shape.hidden, shape.dim);
     matrix(prefix + "ffn_down.weight", shape.dim, shape.hidden);
+    const std::pair<const char*, int64_t> kBiases[] = {{"attn_q", query},           {"attn_k", key_value},     {"attn_v", key_value},    {"attn_output", shape.dim},
+                                                       {"ffn_gate", shape.hidden}, {"ffn_up", shape.hidden}, {"ffn_down", shape.dim}};
+    for (const auto& [name, rows] : kBiases)
+      if (shape.biases) vector(prefix + name + ".bias", rows);
   }
   vector("output_norm.weight", shape.dim);
   if (!shape.tied) matrix("output.weight", shape.vocab, shape.dim);
