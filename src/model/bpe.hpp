@@ -1,13 +1,15 @@
-// Byte-pair merging: which neighbours join, in which order (Sennrich et al., arXiv 1508.07909; over bytes as in GPT-2).
+// Pair merging: which neighbours join, in which order (Sennrich et al., arXiv 1508.07909). What the first symbols are, bytes or characters, is
+// the caller's business.
 #pragma once
-#include <array>
 #include <cstdint>
-#include <string_view>
+#include <span>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace tessera {
 
-// Joins `left` and `right` into the token `result`; a lower rank joins first.
+// Joins `left` and `right` into the token `result`; a lower rank joins first, of equal ranks the leftmost.
 struct BpeMerge {
   int32_t left = 0;
   int32_t right = 0;
@@ -19,25 +21,26 @@ struct BpeMerge {
 class BpeTable {
  public:
   BpeTable() = default;
-  // Ids are below `vocab_size`. Of merges with one pair the last rank counts, as in Hugging Face's tokenizers.
-  BpeTable(std::vector<BpeMerge> merges, size_t vocab_size);
+  // Ids are below `vocab_size`. Of merges with one pair the last rank counts, as in Hugging Face's tokenizers. `unused`, if not empty, marks
+  // tokens that are never given: they may be made on the way to others, and fall apart again when they are what is left.
+  BpeTable(std::vector<BpeMerge> merges, size_t vocab_size, std::vector<bool> unused = {});
   const BpeMerge* find(int32_t left, int32_t right) const;  // nullptr: they do not merge
+  bool is_unused(int32_t id) const { return !unused_.empty() && unused_[static_cast<size_t>(id)]; }
 
  private:
   std::vector<BpeMerge> merges_;
   std::vector<uint32_t> row_;  // [vocab_size + 1] where each left id's merges begin
+  std::vector<bool> unused_;
 };
 
-// Token id of every byte; -1 where the vocabulary has none.
-using ByteIds = std::array<int32_t, 256>;
-
-// Scratch memory for merging one word after another: O(n log n) in the bytes of a word.
+// Scratch memory for merging one word after another: O(n log n) in the symbols of a word.
 class BpeMerger {
  public:
-  BpeMerger(const BpeTable& table, const ByteIds& byte_ids) : table_(table), byte_ids_(byte_ids) {}
-  // Appends the ids of `word` (below 4 GiB). Bytes without a token are left out and their neighbours may then merge, as in Hugging Face's
-  // tokenizers where there is no unknown token.
-  void append(std::string_view word, std::vector<int32_t>& ids);
+  explicit BpeMerger(const BpeTable& table) : table_(table) {}
+  // Appends what becomes of `symbols` (ids below vocab_size, at most kMaxSymbols). An id that no merge names stands between its neighbours.
+  void append(std::span<const int32_t> symbols, std::vector<int32_t>& ids);
+
+  static constexpr size_t kMaxSymbols = 1u << 30;
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
@@ -48,14 +51,16 @@ class BpeMerger {
     uint32_t rank;     // of the merge with `next`; kNone: they do not merge, or this symbol has become part of its left neighbour
     int32_t merged;    // what that merge gives
   };
-  void load(std::string_view word);
+  void load(std::span<const int32_t> symbols);
   void queue_pair(uint32_t left);
   void join(uint32_t left);
+  void give(int32_t id, std::vector<int32_t>& ids);
 
   const BpeTable& table_;
-  const ByteIds& byte_ids_;
   std::vector<Symbol> symbols_;
   std::vector<uint64_t> heap_;  // rank << 32 | left symbol: lowest rank first, leftmost first
+  std::unordered_map<int32_t, std::pair<int32_t, int32_t>> parts_;  // of unused tokens: the pair seen last, as in SentencePiece
+  std::vector<int32_t> apart_;  // tokens still to be given, last first
 };
 
 }  // namespace tessera

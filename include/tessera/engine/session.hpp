@@ -198,8 +198,6 @@ inline Status Session::ask(Conversation& talk, std::string question) const {
   if (said.empty()) {
     talk.tokens.clear();
     talk.question_begins.assign(talk.question_begins.size(), 0);
-    const TokenizerTables& tables = model_.runtime()->file().tokenizer();
-    if (tables.add_bos && tables.bos >= 0) talk.tokens.push_back(static_cast<int32_t>(tables.bos));
     talk.question_begins.push_back(0);
   } else {
     talk.question_begins.push_back(talk.tokens.size());
@@ -210,7 +208,8 @@ inline Status Session::ask(Conversation& talk, std::string question) const {
     segment.text.erase(0, drop);
     skip -= drop;
   }
-  const std::vector<int32_t> ids = model_.tokenizer()->encode(segments);
+  std::vector<int32_t> ids = model_.tokenizer()->encode(segments, !said.empty());
+  if (said.empty()) model_.tokenizer()->add_bos(ids);
   talk.tokens.insert(talk.tokens.end(), ids.begin(), ids.end());
   return {};
 }
@@ -278,6 +277,7 @@ inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions
   reply.first_token_seconds = seconds_since(start);
 
   std::vector<size_t> text_ends;   // bytes of raw text after each token of the answer
+  TokenDecoder decoder(tokenizer);
   const auto emit = [&](std::string_view piece) {
     reply.text += piece;
     return piece.empty() || !on_text || on_text(piece);
@@ -287,8 +287,9 @@ inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions
     ++reply.tokens;
     if (tokenizer.ends_text(id)) return StopReason::kEndOfText;
     talk.tokens.push_back(id);
-    const bool wanted = emit(stream.push(tokenizer.piece(id)));
-    text_ends.push_back((text_ends.empty() ? 0 : text_ends.back()) + tokenizer.piece(id).size());
+    const std::string_view piece = decoder.push(id);
+    const bool wanted = emit(stream.push(piece));
+    text_ends.push_back((text_ends.empty() ? 0 : text_ends.back()) + piece.size());
     if (stream.stopped()) return StopReason::kStopString;
     return wanted ? std::nullopt : std::optional(StopReason::kCancelled);
   }, state_->cancelled);

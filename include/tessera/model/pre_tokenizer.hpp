@@ -13,11 +13,14 @@ namespace tessera {
 struct PreTokenizer {
   std::string_view name;                      // value of tokenizer.ggml.pre
   size_t (*word_end)(std::string_view rest);
+  bool nfc = false;            // text is brought to normalization form C first
+  bool whole_words = false;    // a word that is a token becomes it, whatever the merges say ("ignore_merges")
+  bool add_bos = false;        // the text begins with BOS where the file does not say whether it does
 };
 
 std::span<const PreTokenizer> pre_tokenizers();
 
-// kUnsupported names the unknown pre-tokenizer and lists the known ones.
+// kUnsupported names the unknown pre-tokenizer, lists the known ones and says how a file without one is put right.
 Result<const PreTokenizer*> find_pre_tokenizer(std::string_view name);
 
 }  // namespace tessera
