@@ -33,5 +33,6 @@ struct TokenizerKind {
 };
 
 extern const TokenizerKind kByteLevelBpe;    // "gpt2"
+extern const TokenizerKind kSentencePiece;   // "llama"
 
 }  // namespace tessera

@@ -18,7 +18,7 @@ constexpr std::string_view kEndNames[] = {"<|im_end|>", "<|eot_id|>", "<|endofte
 
 bool is_end_name(std::string_view text) { return std::find(std::begin(kEndNames), std::end(kEndNames), text) != std::end(kEndNames); }
 
-constexpr std::array kKinds = {&kByteLevelBpe};
+constexpr std::array kKinds = {&kByteLevelBpe, &kSentencePiece};
 
 Result<const TokenizerKind*> find_kind(std::string_view model) {
   std::string known;

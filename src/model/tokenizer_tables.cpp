@@ -3,6 +3,7 @@
 
 #include "model_parts.hpp"
 #include "tessera/base/text.hpp"
+#include "tessera/model/pre_tokenizer.hpp"
 
 namespace tessera {
 namespace {
@@ -15,7 +16,7 @@ constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens", kMergesKey = "t
 constexpr size_t kMaxTokenBytes = 65536;
 constexpr size_t kMaxTemplateBytes = 1 << 20;
 constexpr size_t kMaxNameBytes = 256;
-constexpr int32_t kNormalToken = 1, kLastTokenType = 6;
+constexpr int32_t kNormalToken = 1, kUnknownToken = 2, kControlToken = 3, kLastTokenType = 6;
 
 Status check_table_sizes(const Gguf& gguf) {
   uint64_t count = 0, bytes = 0;
@@ -75,15 +76,40 @@ Result<int64_t> read_id(const Gguf& gguf, std::string_view key, size_t n_tokens)
   return id;
 }
 
+Result<std::vector<float>> read_scores(const Gguf& gguf, size_t n_tokens) {
+  constexpr std::string_view kKey = "tokenizer.ggml.scores";
+  std::vector<float> scores;
+  TESSERA_ASSIGN(const GgufValue* array, gguf.array(kKey, GgufType::kF32));
+  if (!array) return scores;
+  TESSERA_TRY(check_length(kKey, *array, n_tokens));
+  scores.resize(n_tokens);
+  if (n_tokens > 0) std::memcpy(scores.data(), array->bytes.data(), array->bytes.size());
+  return scores;
+}
+
+// SentencePiece models name these tokens so, and files of the first converters carry no ids.
+void find_missing_ids(TokenizerTables& tables) {
+  for (size_t i = 0; i < tables.tokens.size(); ++i) {
+    const auto id = static_cast<int64_t>(i);
+    if (tables.types[i] == kUnknownToken && tables.unknown < 0) tables.unknown = id;
+    if (tables.types[i] == kControlToken && tables.tokens[i] == "<s>" && tables.bos < 0) tables.bos = id;
+    if (tables.types[i] == kControlToken && tables.tokens[i] == "</s>" && tables.eos < 0) tables.eos = id;
+  }
+}
+
 Status read_special(const Gguf& gguf, TokenizerTables& tables) {
   const size_t n_tokens = tables.tokens.size();
+  const bool sentence_piece = tables.model == "llama";
   TESSERA_ASSIGN(tables.bos, read_id(gguf, "tokenizer.ggml.bos_token_id", n_tokens));
   TESSERA_ASSIGN(tables.eos, read_id(gguf, "tokenizer.ggml.eos_token_id", n_tokens));
   TESSERA_ASSIGN(tables.eot, read_id(gguf, "tokenizer.ggml.eot_token_id", n_tokens));
   TESSERA_ASSIGN(tables.unknown, read_id(gguf, "tokenizer.ggml.unknown_token_id", n_tokens));
   TESSERA_ASSIGN(tables.padding, read_id(gguf, "tokenizer.ggml.padding_token_id", n_tokens));
-  TESSERA_ASSIGN(tables.add_bos, gguf.boolean("tokenizer.ggml.add_bos_token", false));
+  if (sentence_piece) find_missing_ids(tables);
+  const auto pre = find_pre_tokenizer(tables.pre);
+  TESSERA_ASSIGN(tables.add_bos, gguf.boolean("tokenizer.ggml.add_bos_token", sentence_piece || (pre && (*pre)->add_bos)));
   TESSERA_ASSIGN(tables.add_eos, gguf.boolean("tokenizer.ggml.add_eos_token", false));
+  TESSERA_ASSIGN(tables.add_space_prefix, gguf.boolean("tokenizer.ggml.add_space_prefix", true));
   return {};
 }
 
@@ -107,8 +133,7 @@ Result<TokenizerTables> read_tokenizer(const Gguf& gguf, int64_t max_tokens) {
     return fail(ErrorCode::kMalformed,
                 cat("key 'tokenizer.ggml.tokens' has ", n_tokens, " tokens, but tensor 'token_embd.weight' has ", max_tokens, " rows"));
   TESSERA_ASSIGN(tables.types, read_types(gguf, tables.tokens.size()));
-  TESSERA_ASSIGN(const GgufValue* scores, gguf.array("tokenizer.ggml.scores", GgufType::kF32));
-  if (scores) TESSERA_TRY(check_length("tokenizer.ggml.scores", *scores, tables.tokens.size()));
+  TESSERA_ASSIGN(tables.scores, read_scores(gguf, tables.tokens.size()));
   TESSERA_ASSIGN(tables.merges, read_strings(gguf, kMergesKey));
   TESSERA_TRY(read_special(gguf, tables));
   return tables;

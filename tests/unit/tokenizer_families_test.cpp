@@ -172,7 +172,7 @@ TEST_P(TokenizerFamily, LongRunsOnASmallStack) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TokenizerFamily, testing::Values("gpt-2", "llama-bpe", "qwen2"), [](const auto& row) {
+INSTANTIATE_TEST_SUITE_P(All, TokenizerFamily, testing::Values("gpt-2", "llama-bpe", "qwen2", "spm", "spm-words", "spm-unknown"), [](const auto& row) {
   std::string name = row.param;
   std::erase(name, '-');
   return name;

@@ -313,7 +313,7 @@ TEST(Tokenizer, NamesTheBadEntry) {
   const auto base = small_tables({"ab", "<c>"}, {"a b"});
   ASSERT_TRUE(Tokenizer::create(base));
   const BadTables rows[] = {
-      {"known tokenizers: gpt2 (byte-level BPE)", ErrorCode::kUnsupported, [](auto& t) { t.model = "bert"; }},
+      {"known tokenizers: gpt2 (byte-level BPE), llama (SentencePiece with scores)", ErrorCode::kUnsupported, [](auto& t) { t.model = "bert"; }},
       {"tokenizer.ggml.model is 't5'", ErrorCode::kUnsupported, [](auto& t) { t.model = "t5"; }},
       {"tokenizer.ggml.model", ErrorCode::kUnsupported, [](auto& t) { t.model.clear(); }},
       {"tokenizer.ggml.pre is 'qwen3000'; known pre-tokenizers: gpt-2, ", ErrorCode::kUnsupported, [](auto& t) { t.pre = "qwen3000"; }},

@@ -66,8 +66,10 @@ struct TokenizerTables {
   std::vector<std::string> tokens;   // as in the file (byte-level BPE: mapped characters)
   std::vector<int32_t> types;        // ggml token types: 1 normal, 2 unknown, 3 control, 4 user defined, 6 byte
   std::vector<std::string> merges;   // "left right"
+  std::vector<float> scores;         // of the tokens: SentencePiece joins the highest first; empty where the file has none
   int64_t bos = -1, eos = -1, eot = -1, unknown = -1, padding = -1;  // -1: none; else < tokens.size()
-  bool add_bos = false, add_eos = false;
+  bool add_bos = false, add_eos = false;   // where the file does not say: as the tokenizer's kind and pre-tokenizer have it
+  bool add_space_prefix = true;      // SentencePiece: a text begins with a space of its own
   std::string chat_template;
 };
 
