@@ -13,7 +13,7 @@ namespace chat {
 inline constexpr int kExitError = 1, kExitUsage = 2, kExitInterrupted = 130;
 
 struct Options {
-  std::string model;
+  std::string model;              // a path, or a name to look for
   std::string prompt;
   bool has_prompt = false;
   std::string system;
@@ -22,18 +22,37 @@ struct Options {
   std::string chat_template;      // a built-in one instead of the file's
   int32_t context_tokens = 0;
   tessera::GenerateOptions generate;
-  bool quiet = false;
+  bool list = false;
+  bool json = false;
+  bool quiet = false, verbose = false;
   bool no_color = false;
   bool profile = false;
   bool dump_plan = false;
 };
 
-// Answers once, on standard output. Returns the exit code.
-int run_once(tessera::Session& session, const std::string& prompt, const Options& options, const Status& status, Interrupt& interrupt, const tessera::Model& model);
+// One conversation with everything around it.
+struct Chat {
+  const tessera::Model& model;
+  tessera::Session& session;
+  tessera::GenerateOptions& generate;
+  const Status& status;
+  Interrupt& interrupt;
+  std::string saved_as{};   // where this conversation was saved or loaded last: saving there again is no surprise
+  bool leave = false;
+};
+
+// Asks once, answers on standard output. Returns the exit code.
+int run_once(Chat& chat, const std::string& prompt, bool as_json);
 // The conversation at a terminal. Returns the exit code.
-int run_interactive(tessera::Session& session, const Options& options, const Status& status, Interrupt& interrupt, const tessera::Model& model);
+int run_interactive(Chat& chat);
+
+// Show an answer while it is made, then its statistics, or say why there is none.
+void ask(Chat& chat, std::string_view text);
+void ask_again(Chat& chat);
 
 // "128 tok · TTFT 0.31 s · decode 23.4 tok/s · context 640/4096 · PoCL …"
-std::string statistics(const tessera::Reply& reply, const tessera::Session& session, const tessera::Model& model);
+std::string statistics(const tessera::Reply& reply, const Chat& chat);
+// Model, device, memory, context, sampler: the lines of /stats and -v.
+std::string facts(const Chat& chat);
 
 }  // namespace chat

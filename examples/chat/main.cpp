@@ -2,43 +2,56 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <iterator>
 
 #include "chat.hpp"
+#include "files.hpp"
+#include "models.hpp"
+#include "saved.hpp"
+#include "settings.hpp"
 
 namespace {
 using chat::Options;
 
 void add_options(CLI::App& app, Options& options, std::string& file, std::string& dash) {
-  app.add_option("model", options.model, "GGUF file (architecture llama; weights F32, F16, Q8_0, Q4_0, Q4_1)")->required();
+  app.add_option("model", options.model, "GGUF file, or the name of one that --list shows");
   app.add_option("input", dash, "-: ask what is on standard input")->check(CLI::IsMember({"-"}));
+  app.add_flag("--list", options.list, "models in $TESSERA_MODELS, ~/.cache/tessera/models and the present folder");
   app.add_option("-p,--prompt", options.prompt, "ask this, print the answer, leave");
   app.add_option("-f,--file", file, "ask what this file holds (-: standard input)");
   app.add_option("--system", options.system, "system message");
   app.add_option("--device", options.device, "auto, opencl, opencl:N, or part of a device's name")->capture_default_str();
   app.add_option("-c,--context", options.context_tokens, "tokens of context (default: as trained, at most 4096)")->check(CLI::PositiveNumber);
-  app.add_option("-n,--max-tokens", options.generate.max_tokens, "longest answer, in tokens")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--temp", options.generate.sampler.temperature, "temperature; 0: always the likeliest token")->capture_default_str();
-  app.add_option("--top-k", options.generate.sampler.top_k, "choose among the k likeliest; 0: all")->capture_default_str();
-  app.add_option("--seed", options.generate.sampler.seed, "same seed, same text")->capture_default_str();
-  app.add_option("--stop", options.generate.stop, "end the answer before this text (repeatable)");
+  app.add_option("--stop", options.generate.stop, "end the answer before this text (repeatable)")->allow_extra_args(false);
   app.add_option("--chat-template", options.chat_template, "a built-in template instead of the file's: chatml");
   app.add_option("--weights-in", options.weights_in, "storage of weights: buffer, image2d (default: what suits the device)");
   app.add_option("--activations-in", options.activations_in, "storage of activations: buffer, image2d");
-  app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
+  app.add_flag("--json", options.json, "the answer and its figures as one JSON object");
+  CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
+  app.add_flag("-v,--verbose", options.verbose, "say more: model, device, memory, sampler")->excludes(quiet);
   app.add_flag("--no-color", options.no_color, "no colour (NO_COLOR too)");
   app.add_flag("--profile", options.profile, "time of every kernel, to standard error at the end");
   app.add_flag("--dump-plan", options.dump_plan, "print the plans to standard error");
   app.set_version_flag("--version", std::string(tessera::kVersion));
 }
 
+// One option for each row of the table. Several values of one option, which only the logit bias has a use for, are joined by commas.
+void add_settings(CLI::App& app, tessera::GenerateOptions& generate) {
+  for (const chat::Setting& setting : chat::settings()) {
+    const auto take = [&setting, &generate](const std::vector<std::string>& values) {
+      std::string joined;
+      for (const std::string& value : values) joined += (joined.empty() ? "" : ",") + value;
+      if (const tessera::Status done = chat::set(generate, setting.key, joined); !done) throw CLI::ValidationError(std::string(setting.flags), done.error().message());
+    };
+    app.add_option_function<std::vector<std::string>>(std::string(setting.flags), take, std::string(setting.help))
+        ->expected(1)->take_all()->allow_extra_args(false)->type_name("")->default_str(setting.text(generate))->group("How answers are made");
+  }
+}
+
 tessera::Result<std::string> read_text(const std::string& path) {
   if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return tessera::fail(tessera::ErrorCode::kNotFound, "cannot read " + path);
-  return std::string(std::istreambuf_iterator<char>(in), {});
+  return chat::read_text_file(path);
 }
 
 tessera::Result<std::optional<tessera::Storage>> storage(const std::string& name) {
@@ -58,7 +71,8 @@ tessera::Result<tessera::Model> load(const Options& options, chat::Status& statu
     if (level == tessera::LogLevel::kWarning) status.warning(line);
   };
   TESSERA_ASSIGN(tessera::Device device, tessera::Device::open(options.device));
-  TESSERA_ASSIGN(tessera::Model model, tessera::Model::load(options.model, std::move(device), load));
+  TESSERA_ASSIGN(const std::string path, chat::find_model(options.model));
+  TESSERA_ASSIGN(tessera::Model model, tessera::Model::load(path, std::move(device), load));
   if (!options.chat_template.empty()) {
     TESSERA_ASSIGN(tessera::ChatTemplate built_in, tessera::ChatTemplate::named(options.chat_template));
     model.set_chat_template(std::move(built_in));
@@ -70,38 +84,54 @@ tessera::Result<tessera::Model> load(const Options& options, chat::Status& statu
   return model;
 }
 
-int run(Options options, const std::string& file) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, not the end of the program
-  chat::Status status(options.quiet, !options.no_color);
+// Says what went wrong, as JSON too where that was asked for, and gives the exit code.
+int failed(const tessera::Error& error, const Options& options, const chat::Status& status) {
+  status.error(error.message());
+  if (options.json) std::puts(chat::error_json(error).c_str());
+  return error.code() == tessera::ErrorCode::kInvalidArgument ? chat::kExitUsage : chat::kExitError;
+}
+
+// The prompt from where it comes from, if there is one. kInvalidArgument: it is empty, or missing where it is needed.
+tessera::Status take_prompt(Options& options, const std::string& file) {
   const bool from_input = !options.has_prompt && (file == "-" || (file.empty() && !chat::input_is_terminal()));
   if (from_input || !file.empty()) {
-    auto text = read_text(from_input ? "-" : file);
-    if (!text) {
-      chat::print_error(text.error().message());
-      return chat::kExitError;
-    }
-    options.prompt = std::move(*text);
+    TESSERA_ASSIGN(options.prompt, read_text(from_input ? "-" : file));
     options.has_prompt = true;
   }
-  if (options.has_prompt && options.prompt.empty()) {
-    chat::print_error("the prompt is empty: give it with -p, -f FILE, or on standard input");
+  if (options.has_prompt && options.prompt.empty())
+    return tessera::fail(tessera::ErrorCode::kInvalidArgument, "the prompt is empty: give it with -p, -f FILE, or on standard input");
+  if (options.json && !options.has_prompt) return tessera::fail(tessera::ErrorCode::kInvalidArgument, "--json needs a prompt: -p, -f FILE, or standard input");
+  return {};
+}
+
+int run_list(const Options& options, const chat::Status& status) {
+  const auto table = chat::model_table(options.device, options.context_tokens);
+  if (!table) return failed(table.error(), options, status);
+  std::fputs(table->c_str(), stdout);
+  return 0;
+}
+
+int run(Options options, const std::string& file) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, not the end of the program
+  using Level = chat::Status::Level;
+  chat::Status status(options.quiet ? Level::kQuiet : options.verbose ? Level::kVerbose : Level::kNormal, !options.no_color);
+  if (options.list) return run_list(options, status);
+  if (options.model.empty()) {
+    status.error("a model is required: the path of a GGUF file, or a name that tessera-chat --list shows");
     return chat::kExitUsage;
   }
-  if (const tessera::Status valid = options.generate.sampler.validate(); !valid) {
-    chat::print_error(valid.error().message());
-    return chat::kExitUsage;
-  }
+  if (const tessera::Status taken = take_prompt(options, file); !taken) return failed(taken.error(), options, status);
   auto model = load(options, status);
-  if (!model) {
-    chat::print_error(model.error().message());
-    return model.error().code() == tessera::ErrorCode::kInvalidArgument ? chat::kExitUsage : chat::kExitError;
-  }
+  if (!model) return failed(model.error(), options, status);
+  if (const tessera::Status valid = options.generate.validate(model->config().vocab_size); !valid) return failed(valid.error(), options, status);
   if (options.dump_plan) std::fputs(model->runtime()->dump_plans().c_str(), stderr);
   tessera::Profile profile;
   if (options.profile) model->runtime()->set_profile(&profile);
   tessera::Session session(*model, {.system = options.system});
   chat::Interrupt interrupt(session);
-  const int code = options.has_prompt ? chat::run_once(session, options.prompt, options, status, interrupt, *model) : chat::run_interactive(session, options, status, interrupt, *model);
+  chat::Chat chat{*model, session, options.generate, status, interrupt};
+  status.detail(chat::facts(chat));
+  const int code = options.has_prompt ? chat::run_once(chat, options.prompt, options.json) : chat::run_interactive(chat);
   if (options.profile) std::fputs(profile.table().c_str(), stderr);
   return code;
 }
@@ -112,6 +142,7 @@ int main(int argc, char** argv) {
   Options options;
   std::string file, dash;
   add_options(app, options, file, dash);
+  add_settings(app, options.generate);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,10 +1,4 @@
-// The programs as a person or a script meets them: exit codes, what goes to which stream, a conversation in a real terminal.
-#include <poll.h>
-#include <pty.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
+// The programs as a person or a script meets them: exit codes, what goes to which stream, models by name, JSON.
 #include <cstdio>
 #include <filesystem>
 
@@ -44,6 +38,13 @@ std::vector<BadUse> bad_uses() {
       {"empty_prompt", kChat + " " + model + " -p ''", 2, "the prompt is empty"},
       {"empty_input", kChat + " " + model, 2, "the prompt is empty"},
       {"negative_temperature", kChat + " " + model + " -p x --temp -1", 2, "temperature"},
+      {"top_p_nan", kChat + " " + model + " -p x --temp 1 --top-p nan", 2, "top_p"},
+      {"bias_without_value", kChat + " " + model + " -p x --logit-bias 5", 2, "logit_bias"},
+      {"bias_of_no_token", kChat + " " + model + " -p x --logit-bias 999999=1", 2, "999999"},
+      {"seed_too_large", kChat + " " + model + " -p x --seed 18446744073709551616", 2, "seed"},
+      {"json_without_a_prompt", kChat + " " + model + " --json", 2, "the prompt is empty"},
+      {"quiet_and_verbose", kChat + " " + model + " -p x -q -v", 2, "--quiet"},
+      {"a_folder_as_prompt", kChat + " " + model + " -f /tmp", 2, "is a folder"},
       {"temperature_nan", kChat + " " + model + " -p x --temp nan", 2, "temperature"},
       {"context_too_large", kChat + " " + model + " -p x -c 99999999", 2, "context of 99999999 tokens"},
       {"unknown_storage", kChat + " " + model + " -p x --weights-in drawer", 2, "drawer"},
@@ -77,6 +78,47 @@ TEST(Cli, OneAnswerGoesToStandardOutputAloneAndStatusToStandardError) {
   EXPECT_NE(run_tool("(echo hello | " + kChat + " " + tiny() + " -n 8 2>&1 >/dev/null)").output.find("tok/s"), std::string::npos);
 }
 
+TEST(Cli, JsonIsOneObjectAloneOnStandardOutput) {
+  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  const std::string options = " -p hello -n 8 --temp 0.9 --top-p 0.95 --logit-bias 5=-1 --logit-bias 6=-inf --seed 18446744073709551615";
+  const ToolRun run = run_tool("(" + kChat + " " + tiny() + options + " --json 2>/dev/null)");
+  EXPECT_EQ(run.exit_code, 0);
+  const nlohmann::json result = nlohmann::json::parse(run.output, nullptr, false);
+  ASSERT_TRUE(result.is_object()) << run.output;
+  EXPECT_EQ(result["text"].get<std::string>() + "\n", run_tool("(" + kChat + " " + tiny() + options + " -q)").output);
+  EXPECT_EQ(result["tokens"], 8);
+  EXPECT_EQ(result["stop_reason"], "max tokens");
+  EXPECT_EQ(result["settings"]["temperature"], 0.9);
+  EXPECT_EQ(result["settings"]["logit_bias"], "5=-1,6=-inf");
+  EXPECT_EQ(result["settings"]["seed"], UINT64_MAX);
+  const ToolRun failed = run_tool("(" + kChat + " /nonexistent.gguf -p x --json 2>/dev/null)");
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_EQ(nlohmann::json::parse(failed.output, nullptr, false)["error"]["code"], "not found") << failed.output;
+}
+
+// The conform models under other names, in a folder that $TESSERA_MODELS names.
+TEST(Cli, ModelsAreListedAndFoundByName) {
+  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  const TemporaryFolder folder;
+  std::filesystem::copy_file(tiny(), *folder.write("Tiny-A.Q4_1.gguf", ""), std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(tiny(), *folder.write("Tiny-B.Q4_1.gguf", ""), std::filesystem::copy_options::overwrite_existing);
+  const std::string path = *folder.write("broken.gguf", "GGUF, but not quite");
+  const std::string folder_path = std::filesystem::path(path).parent_path();
+  const std::string chat = "cd / && HOME=" + folder_path + " TESSERA_MODELS=" + folder_path + " TESSERA_CACHE=off " + kChat;
+  const ToolRun list = run_tool(chat + " --list");
+  EXPECT_EQ(list.exit_code, 0);
+  EXPECT_NE(list.output.find("Tiny-A.Q4_1  llama  0.34M   Q4_1   226.1 KiB  yes"), std::string::npos) << list.output;
+  EXPECT_NE(list.output.find("broken       -      -       -      19 B       no: "), std::string::npos) << list.output;
+  EXPECT_EQ(run_tool(chat + " tiny-a -p x -n 1").exit_code, 0);
+  EXPECT_EQ(run_tool(chat + " Tiny-B.Q4_1.gguf -p x -n 1").exit_code, 0);
+  const ToolRun several = run_tool(chat + " tiny -p x");
+  EXPECT_EQ(several.exit_code, 2);
+  EXPECT_NE(several.output.find("several models begin with 'tiny'"), std::string::npos) << several.output;
+  const ToolRun miss = run_tool(chat + " tinny-b.q4_1 -p x");
+  EXPECT_EQ(miss.exit_code, 1);
+  EXPECT_NE(miss.output.find("The nearest names:\n  Tiny-B.Q4_1\n"), std::string::npos) << miss.output;
+}
+
 TEST(Cli, ReadersThatLeaveEndTheProgramCleanly) {
   if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
   const ToolRun run = run_tool("((" + kChat + " " + tiny() + " -p hello -n 100 -q; echo code $? >&2) | head -c 1 >/dev/null)");
@@ -88,89 +130,6 @@ TEST(Cli, EvalTokenizesAndBack) {
   ASSERT_EQ(ids.exit_code, 0) << ids.output;
   const ToolRun text = run_tool(kEval + " detokenize --model " + tiny() + " --tokens " + ids.output.substr(0, ids.output.size() - 1));
   EXPECT_EQ(text.output, "hello world");
-}
-
-// A program on a pseudo-terminal: type() sends keys, wait_for() collects what it shows.
-class Terminal {
- public:
-  explicit Terminal(const std::vector<std::string>& command) {
-    pid_ = forkpty(&fd_, nullptr, nullptr, nullptr);
-    if (pid_ != 0) return;
-    setenv("TERM", "xterm", 1);
-    std::vector<char*> argv;
-    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    execv(argv[0], argv.data());
-    _exit(127);
-  }
-  ~Terminal() {
-    if (pid_ > 0) kill(pid_, SIGKILL), waitpid(pid_, nullptr, 0);
-    close(fd_);
-  }
-  void type(const std::string& keys) const { ASSERT_EQ(write(fd_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size())); }
-  // Until `text` was shown since the last wait. A minute without output is a guard against hanging, not a measure.
-  bool wait_for(const std::string& text) {
-    for (;;) {
-      if (const size_t at = shown_.find(text); at != std::string::npos) {
-        shown_.erase(0, at + text.size());
-        return true;
-      }
-      pollfd ready{fd_, POLLIN, 0};
-      if (poll(&ready, 1, 60000) != 1) return false;
-      char part[4096];
-      const ssize_t got = read(fd_, part, sizeof part);
-      if (got <= 0) return false;
-      shown_.append(part, static_cast<size_t>(got));
-    }
-  }
-  int exit_code() {
-    int status = 0;
-    char part[4096];
-    pollfd ready{fd_, POLLIN, 0};
-    while (poll(&ready, 1, 60000) == 1 && read(fd_, part, sizeof part) > 0) {
-    }
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-  const std::string& shown() const { return shown_; }
-
- private:
-  int fd_ = -1;
-  pid_t pid_ = -1;
-  std::string shown_;
-};
-
-TEST(Cli, AConversationInATerminal) {
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
-  Terminal terminal({kChat, tiny(), "-n", "8"});
-  ASSERT_TRUE(terminal.wait_for("> ")) << terminal.shown();
-  terminal.type("/help\n");
-  ASSERT_TRUE(terminal.wait_for("/clear")) << terminal.shown();
-  terminal.type("/nonsense\n");
-  ASSERT_TRUE(terminal.wait_for("unknown command /nonsense")) << terminal.shown();
-  terminal.type("hello\n");
-  ASSERT_TRUE(terminal.wait_for("tok/s")) << terminal.shown();
-  terminal.type("/stats\n");
-  ASSERT_TRUE(terminal.wait_for("of 1024 tokens")) << terminal.shown();
-  ASSERT_TRUE(terminal.wait_for("> ")) << terminal.shown();
-  terminal.type("\x03");   // Ctrl-C at the prompt: told how to leave, not thrown out
-  ASSERT_TRUE(terminal.wait_for("again or /exit")) << terminal.shown();
-  terminal.type("/exit\n");
-  EXPECT_EQ(terminal.exit_code(), 0);
-}
-
-TEST(Cli, CtrlCEndsTheAnswerAndNotTheProgram) {
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
-  if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL";
-  Terminal terminal({kChat, real_model(), "-c", "2048", "-n", "2000"});
-  ASSERT_TRUE(terminal.wait_for("> ")) << terminal.shown();
-  terminal.type("Count from one to one thousand.\n");
-  ASSERT_TRUE(terminal.wait_for("1"));
-  terminal.type("\x03");
-  ASSERT_TRUE(terminal.wait_for("cancelled")) << terminal.shown();
-  terminal.type("\x04");   // Ctrl-D at the prompt leaves
-  EXPECT_EQ(terminal.exit_code(), 0);
 }
 
 }  // namespace

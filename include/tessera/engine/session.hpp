@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +25,12 @@ struct GenerateOptions {
   int32_t max_tokens = 512;      // ≥ 1
   SamplerOptions sampler{};      // temperature 0: greedy, on the device
   std::vector<std::string> stop{}; // the answer ends before the first of these
+
+  // kInvalidArgument names what is out of range. (Stop strings are looked at when the answer begins.)
+  Status validate(int64_t vocab_size = std::numeric_limits<int32_t>::max()) const {
+    if (max_tokens < 1) return fail(ErrorCode::kInvalidArgument, cat("max_tokens is ", max_tokens, "; it must be at least 1"));
+    return sampler.validate(vocab_size);
+  }
 };
 
 struct Reply {
@@ -169,8 +176,7 @@ inline Status Session::set_system(std::string system) {
 inline Status Session::check(const GenerateOptions& options) const {
   if (!model_.tokenizer()) return fail(model_.tokenizer().error());
   if (!model_.chat_template()) return fail(model_.chat_template().error());
-  if (options.max_tokens < 1) return fail(ErrorCode::kInvalidArgument, cat("max_tokens is ", options.max_tokens, "; it must be at least 1"));
-  return options.sampler.validate(model_.config().vocab_size);
+  return options.validate(model_.config().vocab_size);
 }
 
 // How many tokens from the beginning are in the cache.
