@@ -18,4 +18,15 @@ install(FILES
   ${PROJECT_BINARY_DIR}/tesseraConfigVersion.cmake
   ${CMAKE_CURRENT_LIST_DIR}/FindUtf8proc.cmake
   DESTINATION ${tessera_package_dir})
+
+# The same for pkg-config. A static tessera (the default) needs `pkg-config --static`.
+set(tessera_pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+file(RELATIVE_PATH TESSERA_PC_TO_PREFIX /prefix/${tessera_pc_dir} /prefix)
+string(REGEX REPLACE "/$" "" TESSERA_PC_TO_PREFIX ${TESSERA_PC_TO_PREFIX})
+list(TRANSFORM CMAKE_DL_LIBS PREPEND -l OUTPUT_VARIABLE TESSERA_PC_SYSTEM_LIBRARIES)
+list(JOIN TESSERA_PC_SYSTEM_LIBRARIES " " TESSERA_PC_SYSTEM_LIBRARIES)
+string(APPEND TESSERA_PC_SYSTEM_LIBRARIES " ${CMAKE_THREAD_LIBS_INIT}")
+configure_file(${CMAKE_CURRENT_LIST_DIR}/tessera.pc.in ${PROJECT_BINARY_DIR}/tessera.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/tessera.pc DESTINATION ${tessera_pc_dir})
+
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

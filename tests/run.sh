@@ -14,7 +14,7 @@ case ${1:-} in -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;; 
 
 install_packages g++ cmake ninja-build libexpected-dev nlohmann-json3-dev libutf8proc-dev libxxhash-dev libcli11-dev libedit-dev \
   opencl-headers ocl-icd-libopencl1 pocl-opencl-icd libgtest-dev libbenchmark-dev libeigen3-dev \
-  clang glslang-tools spirv-tools oclgrind git python3 ccache tmux
+  clang glslang-tools spirv-tools oclgrind git python3 ccache tmux pkg-config
 
 # Tests that want the real model take it from here; where it cannot be had each of them says by name that it was skipped.
 if [ -z "${TESSERA_TEST_MODEL:-}" ]; then

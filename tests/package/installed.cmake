@@ -1,4 +1,4 @@
-# Installs, moves the prefix elsewhere, and builds examples/hello against it. With SHARED: from a fresh shared build of the library.
+# Installs, moves the prefix elsewhere, and builds examples/hello against it, through CMake and through pkg-config. With SHARED: from a fresh shared build of the library.
 include(${CMAKE_CURRENT_LIST_DIR}/common.cmake)
 
 if(SHARED)
@@ -9,10 +9,10 @@ endif()
 run("install" ${CMAKE_COMMAND} --install ${BUILD_DIR} --config ${CONFIG} --prefix ${WORK_DIR}/first)
 file(RENAME ${WORK_DIR}/first ${WORK_DIR}/moved)
 
-# Nothing that CMake reads there may name the folders it was made in.
-file(GLOB_RECURSE package_files ${WORK_DIR}/moved/*.cmake)
-if(NOT package_files)
-  message(FATAL_ERROR "no CMake package was installed")
+# Nothing that CMake or pkg-config reads there may name the folders it was made in.
+file(GLOB_RECURSE package_files ${WORK_DIR}/moved/*.cmake ${WORK_DIR}/moved/*.pc)
+if(NOT package_files MATCHES "tesseraConfig.cmake" OR NOT package_files MATCHES "tessera.pc")
+  message(FATAL_ERROR "no CMake package or no .pc file was installed: ${package_files}")
 endif()
 foreach(file IN LISTS package_files)
   file(READ ${file} text)
@@ -27,3 +27,26 @@ endforeach()
 build(${SOURCE_DIR}/examples/hello ${WORK_DIR}/hello -D CMAKE_PREFIX_PATH=${WORK_DIR}/moved)
 run_hello(${WORK_DIR}/hello)
 build(${CMAKE_CURRENT_LIST_DIR}/config ${WORK_DIR}/config -D CMAKE_PREFIX_PATH=${WORK_DIR}/moved -D VERSION=${VERSION})
+
+# Without CMake: a compiler, and what pkg-config says.
+find_program(pkg_config pkg-config REQUIRED)
+file(GLOB_RECURSE pc_file ${WORK_DIR}/moved/tessera.pc)
+get_filename_component(pc_folder ${pc_file} DIRECTORY)
+set(ask ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${pc_folder} ${pkg_config})
+run("ask for the version" ${ask} --modversion tessera)
+if(NOT run_output STREQUAL "${VERSION}\n")
+  message(FATAL_ERROR "pkg-config says tessera ${run_output}, expected ${VERSION}")
+endif()
+if(SHARED)
+  run("ask for the flags" ${ask} --cflags --libs tessera)
+  string(APPEND run_output " -Wl,-rpath,${pc_folder}/..")
+else()
+  run("ask for the flags" ${ask} --cflags --libs --static tessera)
+endif()
+separate_arguments(flags UNIX_COMMAND "${run_output}")
+if(SANITIZE)
+  list(APPEND flags -fsanitize=${SANITIZE})
+endif()
+file(MAKE_DIRECTORY ${WORK_DIR}/pkg_config)
+run("build hello with ${flags}" ${LAUNCHER} ${CXX} -std=c++20 ${SOURCE_DIR}/examples/hello/main.cpp -o ${WORK_DIR}/pkg_config/hello ${flags})
+run_hello(${WORK_DIR}/pkg_config)

@@ -18,11 +18,11 @@ class Model {
   // kCompile; kDriver. A tokenizer or chat template that is not supported is no error here: text() and chat() say so when they are needed.
   static Result<Model> load(const std::string& path, Device device, const LoadOptions& options = {}) {
     TESSERA_ASSIGN(auto runtime, Runtime::load(path, std::move(device), options));
-    auto shared = std::make_shared<Shared>(Shared{std::move(runtime), fail(ErrorCode::kUnsupported, ""), fail(ErrorCode::kUnsupported, "")});
-    shared->tokenizer = Tokenizer::create(shared->runtime->file().tokenizer());
-    const std::string& source = shared->runtime->file().tokenizer().chat_template;
-    shared->chat = source.empty() ? Result<ChatTemplate>(fail(ErrorCode::kUnsupported, "the model file has no chat template; ask for a built-in one (chatml)")) : ChatTemplate::create(source);
-    return Model(std::move(shared));
+    auto tokenizer = Tokenizer::create(runtime->file().tokenizer());
+    const std::string& source = runtime->file().tokenizer().chat_template;
+    auto chat = source.empty() ? fail(ErrorCode::kUnsupported, "the model file has no chat template; ask for a built-in one (chatml)") : ChatTemplate::create(source);
+    // Made with its members, never assigned to: without exceptions tl::expected copies where it is assigned.
+    return Model(std::make_shared<Shared>(Shared{std::move(runtime), std::move(tokenizer), std::move(chat)}));
   }
 
   const ModelConfig& config() const { return shared_->runtime->config(); }
