@@ -291,7 +291,7 @@ TEST(CodegenLower, TensorsAndConstsOfALibraryFileAreTheKernels) {
   KernelVariant variant{"k", {{"SIZE", 2}, {"STEP", 3}}, {{"y", buffer_of(DType::kF32, 4, {8})}, {"table", buffer_of(DType::kF32, 4, {8})}}, {}};
   const Result<LoweredKernel> kernel = lower(files, variant, Target::kOpenCL, {});
   ASSERT_TRUE(kernel.has_value()) << kernel.error().message();
-  EXPECT_NE(kernel->text.find("#define SIZE 2\n"), std::string::npos) << kernel->text;
+  EXPECT_NE(kernel->text.find("  float a[2];\n  a[0] = (table[3]).x;\n"), std::string::npos) << kernel->text;
   EXPECT_EQ(kernel->slots, (std::vector<KernelSlot>{{"y", Storage::kBuffer, true}, {"table", Storage::kBuffer, false}}));
   variant.tensors.erase("table");
   const Result<LoweredKernel> missing = lower(files, variant, Target::kOpenCL, {});
