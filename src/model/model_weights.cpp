@@ -10,21 +10,18 @@
 namespace tessera {
 namespace {
 
-struct RoleTypes {
-  TensorRole role;
-  std::span<const WeightType> types;
-};
-constexpr WeightType kMatrixTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0};
-constexpr WeightType kVectorTypes[] = {WeightType::kF32, WeightType::kF16};
-constexpr WeightType kFactorTypes[] = {WeightType::kF32};
-constexpr RoleTypes kRoleTypes[] = {{TensorRole::kMatrix, kMatrixTypes}, {TensorRole::kNorm, kVectorTypes}, {TensorRole::kBias, kVectorTypes}, {TensorRole::kRopeFactors, kFactorTypes}};
+// Matrices: every type that kernels read. Norms and biases: plain floats. Factors are read by the host: F32, as they are always stored.
+bool allowed(const WeightFormat& format, TensorRole role) {
+  if (role == TensorRole::kMatrix) return true;
+  return role == TensorRole::kRopeFactors ? format.type == WeightType::kF32 : !is_quantized(format.type);
+}
 
 Result<WeightType> allowed_type(const GgufTensor& tensor, TensorRole role) {
-  const std::span<const WeightType> allowed = kRoleTypes[static_cast<size_t>(role)].types;
   std::string names;
-  for (const WeightType type : allowed) {
-    if (format_of(type).ggml_type == tensor.type->id) return type;
-    names += cat(names.empty() ? "" : ", ", format_of(type).name);
+  for (const WeightFormat& format : kWeightFormats) {
+    if (!allowed(format, role)) continue;
+    if (format.ggml_type == tensor.type->id) return format.type;
+    names += cat(names.empty() ? "" : ", ", format.name);
   }
   return fail(ErrorCode::kUnsupported, cat("tensor '", tensor.name, "' has type ", tensor.type->name, "; supported for it: ", names,
                                            ". Get or convert the model with one of these"));
@@ -57,17 +54,15 @@ Status check_extras(const Gguf& gguf, const Architecture& architecture, const st
 // The first bad number of a row, or -1.
 int64_t bad_column(const WeightRef& weight, const std::byte* row) {
   const WeightFormat& format = format_of(weight.type);
-  const auto half_ok = [](uint16_t half) { return std::isfinite(half_to_float(half)); };
-  for (int64_t column = 0; column < weight.columns; column += format.block) {
-    const std::byte* block = row + column / format.block * format.block_bytes;
+  const int64_t step = is_quantized(weight.type) ? format.group : 1;
+  for (int64_t column = 0; column < weight.columns; column += step) {
     bool ok = true;
-    if (format.decode) {
-      QuantGroup group;
-      format.decode(block, group);
-      ok = half_ok(group.scale) && half_ok(group.min);
+    if (is_quantized(weight.type)) {
+      const QuantGroup group = decode_group(format, row, column / step);
+      ok = std::isfinite(scale_of(format, group)) && std::isfinite(min_of(format, group));
     } else {
       float value = 0.0f;
-      dequantize_row(weight.type, block, 1, &value);
+      dequantize_row(weight.type, row + row_bytes(weight.type, column), 1, &value);
       ok = std::isfinite(value);
     }
     if (!ok) return column;

@@ -152,8 +152,14 @@ std::map<std::string, DeviceInfo> one_device_a_row() {
   return out;
 }
 
+std::vector<WeightType> all_weight_types() {
+  std::vector<WeightType> types;
+  for (const WeightFormat& format : kWeightFormats) types.push_back(format.type);
+  return types;
+}
+
 // Every program of the plans of this model with matrices of these types, on these devices.
-void compile_plans(const LlamaShape& shape, std::initializer_list<WeightType> types, const std::map<std::string, DeviceInfo>& devices, const std::vector<LoadOptions>& options,
+void compile_plans(const LlamaShape& shape, const std::vector<WeightType>& types, const std::map<std::string, DeviceInfo>& devices, const std::vector<LoadOptions>& options,
                    size_t at_least) {
   const TemporaryFolder folder;
   const std::string path = *folder.write("sparse.gguf", "");
@@ -176,9 +182,14 @@ void compile_plans(const LlamaShape& shape, std::initializer_list<WeightType> ty
 
 // As one device of each row plans them; in the full tier all devices, and storages that no row asks for.
 TEST(KernelTexts, CompileForEveryRowAndBothTargets) {
-  const std::initializer_list<WeightType> types = {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32};
-  if (full_tier()) compile_plans(kLlama32_1B, types, devices(), storage_options(), 600);
-  else compile_plans(kLlama32_1B, types, one_device_a_row(), {{.all_logits = true}}, 400);
+  if (full_tier()) compile_plans(kLlama32_1B, all_weight_types(), devices(), storage_options(), 600);
+  else compile_plans(kLlama32_1B, {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32}, one_device_a_row(), {{.all_logits = true}}, 400);
+}
+
+// Every weight type on one GPU through both APIs.
+TEST(KernelTexts, CompileForEveryWeightType) {
+  const auto all = devices();
+  compile_plans(kLlama32_1B, all_weight_types(), {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, {{.all_logits = true}}, 100);
 }
 
 // The same epilogues for every way to unpack a weight, so one type of each kind.

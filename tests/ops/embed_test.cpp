@@ -1,5 +1,5 @@
 // embed: the host reference against Eigen, the kernel against the reference. Exact: one value is scale · (q − zero) + min, a product of
-// 11 by 8 bits that a float holds, and at most one rounding, which the reference makes too.
+// 11 by 8 bits (of two-level scales: 11 by 7 by 5) that a float holds, and at most one rounding, which the reference makes too.
 #include "tessera/ops/embed.hpp"
 
 #include <Eigen/Dense>
@@ -76,8 +76,9 @@ std::vector<EmbedCase> cases() {
       for (const Storage weights : kStorages)
         for (const Storage activations : kStorages)
           for (const int64_t vocab : {int64_t{127}, int64_t{5}, int64_t{1}}) {
-            const int64_t channels = is_quantized(format.type) ? std::array<int64_t, 3>{96, 32, 160}[static_cast<size_t>(turn % 3)] : std::array<int64_t, 4>{127, 1, 3, 5}[static_cast<size_t>(turn % 4)];
-            const int pick = turn++ % 7;
+            const std::vector<int64_t> sizes = format.block == 1 ? std::vector<int64_t>{127, 1, 3, 5} : format.block == 32 ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{256, 512};
+            const int64_t channels = sizes[static_cast<size_t>(turn) % sizes.size()];
+            const int pick = turn++ % 13;  // quick: two or three a type
             if (full_tier() || pick == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = activations}, vocab, channels});
           }
   const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D};

@@ -178,12 +178,14 @@ std::string name_of_case(const testing::TestParamInfo<MatmulCase>& info) {
   return cat(format_of(c.type).name, "_", c.tuning.name(), "_rows", c.rows, c.norm ? "_norm" : "", c.residual ? "_residual" : "", c.gated ? "_gated" : "", c.bias ? "_bias" : "", c.label);
 }
 
-std::vector<int64_t> columns_for(WeightType type) { return is_quantized(type) ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{127, 1, 3, 5}; }
+std::vector<int64_t> columns_for(WeightType type) {
+  const int block = format_of(type).block;
+  return block == 1 ? std::vector<int64_t>{127, 1, 3, 5} : block == 32 ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{512, 256};
+}
 
 constexpr int64_t kRows[] = {127, 3, 192, 1, 5};
 
-// Full: every type × width × storages × rows × columns. Quick: half of the type × width × storages such that all triples of these are there,
-// with rows and columns taking turns.
+// Full: every type × width × storages × columns. Quick: every type × width, with storages and columns taking turns.
 std::vector<MatmulCase> plain_cases() {
   std::vector<MatmulCase> cases;
   int turn = 0;
@@ -191,14 +193,13 @@ std::vector<MatmulCase> plain_cases() {
     for (const int width : kWidths)
       for (const Storage weights : kStorages)
         for (const Storage activations : kStorages) {
-          const int parity = static_cast<int>(format.type) + width / 8 + static_cast<int>(is_image(weights)) + static_cast<int>(is_image(activations));
-          if (!full_tier() && parity % 2 == 1) continue;
+          const int storages = 2 * static_cast<int>(is_image(weights)) + static_cast<int>(is_image(activations));
+          if (!full_tier() && storages != (static_cast<int>(format.type) + width / 8) % 4) continue;
           const std::vector<int64_t> columns = columns_for(format.type);
           for (const int64_t rows : kRows) {
             MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = weights, .activations = activations, .blocks_a_lane = 1 + turn % 2}, .rows = rows, .columns = columns};
             if (!full_tier()) c.columns = {columns[static_cast<size_t>(turn) % columns.size()]};
-            // Row counts take turns: two of the five with every column count in the full tier, one with one of them in the quick tier.
-            if (rows == kRows[turn % 5] || (full_tier() && rows == kRows[(turn + 2) % 5])) cases.push_back(std::move(c));
+            if (rows == kRows[turn % 5]) cases.push_back(std::move(c));  // they take turns
           }
           ++turn;
         }
@@ -214,15 +215,16 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
     const bool norm = (form & 1) != 0, residual = (form & 2) != 0, gated = (form & 4) != 0, bias = (form & 8) != 0;
     if (norm && !gemv) continue;
     for (const WeightFormat& format : kWeightFormats) {
-      // The bias meets the sum after all that a weight type does: in the quick tier, types take turns.
-      if (!full_tier() && bias && static_cast<size_t>(format.type) != static_cast<size_t>(form) % kWeightFormats.size()) continue;
+      const int type = static_cast<int>(format.type), mixed = form + type;
+      // Quick: of each form every fourth weight type; with a bias, which meets the sum after all that a type does, one.
+      if (!full_tier() && (bias ? type != form % static_cast<int>(kWeightFormats.size()) : mixed % 4 != 0)) continue;
       for (const int width : kWidths)
         for (const Storage storage : kStorages) {
           const Storage activations = turn++ % 4 < 2 ? Storage::kBuffer : Storage::kImage2D;
-          // Quick: of each form one case a weight type, widths and storages taking turns.
-          if (!full_tier() && turn % 6 != (form + static_cast<int>(format.type)) % 6) continue;
+          // Widths and storages take turns: one of the six quick, two full.
+          if (turn % (full_tier() ? 3 : 6) != mixed / 4 % (full_tier() ? 3 : 6)) continue;
           cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
-                           .columns = {is_quantized(format.type) ? 96 : 127}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
+                           .columns = {columns_for(format.type)[0]}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
         }
     }
   }

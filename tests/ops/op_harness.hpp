@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "../unit/random_blocks.hpp"
 #include "tessera/engine/upload.hpp"
 #include "tessera/exec/executor.hpp"
 #include "tessera/ops/op_table.hpp"
@@ -71,33 +72,18 @@ struct TestWeight {
 inline TestWeight make_weight(const std::string& name, WeightType type, int64_t rows, int64_t columns, uint32_t seed) {
   Random random(seed);
   const WeightFormat& format = format_of(type);
-  TestWeight w{{name, type, rows, columns, {}}, std::vector<std::byte>(static_cast<size_t>(rows * row_bytes(type, columns))), Matrix(rows, columns), Matrix(rows, columns)};
-  const auto put_half = [&](size_t at, float value) {
-    const uint16_t half = float_to_half(value);
-    std::memcpy(w.bytes.data() + at, &half, 2);
-  };
-  for (size_t at = 0; at < w.bytes.size(); at += static_cast<size_t>(format.block_bytes)) {
-    if (type == WeightType::kF32) {
-      const float value = random.uniform(-1.0f, 1.0f);
-      std::memcpy(w.bytes.data() + at, &value, 4);
-    } else if (type == WeightType::kF16) {
-      put_half(at, random.uniform(-1.0f, 1.0f));
-    } else {  // scales of both signs, as files have them; every bit pattern of q
-      for (size_t i = 2; i < static_cast<size_t>(format.block_bytes); ++i) w.bytes[at + i] = static_cast<std::byte>(random.bits());
-      put_half(at, random.uniform(-0.1f, 0.1f));
-      if (format.has_min) put_half(at + 2, random.uniform(-0.5f, 0.5f));
-    }
-  }
+  TestWeight w{{name, type, rows, columns, {}}, {}, Matrix(rows, columns), Matrix(rows, columns)};
+  const float size = is_quantized(type) ? 1.6f / static_cast<float>(1 << format.bits) : 1.0f;  // scales of both signs, as files have them
+  w.bytes = test::random_blocks(type, rows * columns / format.block, [&] { return random.bits(); }, size);
   for (int64_t r = 0; r < rows; ++r) {
     const std::byte* row = w.bytes.data() + r * row_bytes(type, columns);
     dequantize_row(type, row, columns, &w.values.at(r, 0));
     for (int64_t c = 0; c < columns; ++c) {
       w.magnitudes.at(r, c) = std::abs(w.values.at(r, c));
       if (!is_quantized(type)) continue;
-      QuantGroup group;
-      format.decode(row + c / 32 * format.block_bytes, group);
-      w.magnitudes.at(r, c) = std::abs(half_to_float(group.scale)) * static_cast<float>(std::abs(quant_value(format, group.q[static_cast<size_t>(c % 32)])) + format.zero_point) +
-                              std::abs(half_to_float(group.min));
+      const QuantGroup group = decode_group(format, row, c / format.group);
+      const int q = quant_value(format, group.q[static_cast<size_t>(c % format.group)]);
+      w.magnitudes.at(r, c) = std::abs(scale_of(format, group)) * static_cast<float>(std::abs(q) + format.zero_point) + std::abs(min_of(format, group));
     }
   }
   return w;

@@ -80,9 +80,13 @@ std::vector<WordCase> word_cases(int width) {
     const int run = 16 / width - 1;  // the last run of W bytes
     const uint32_t b = byte(run * width + i);
     const auto lane_of = [&](const char* word) { return cat("lane(", word, "(bytes_of(q, ", run, ")), ", i, ")"); };
-    const auto nibble_of = [&](const char* word) { return cat("lane(unsigned_bytes(", word, "(bytes_of(q, ", run, "))), ", i, ")"); };
-    cases.push_back({nibble_of("low_nibbles"), static_cast<float>(b & 15u)});
-    cases.push_back({nibble_of("high_nibbles"), static_cast<float>(b >> 4)});
+    const std::string bytes = cat("bytes_of(q, ", run, ")");
+    const auto lane_from = [&](auto&&... parts) { return cat("lane(unsigned_bytes(", parts..., "), ", i, ")"); };
+    cases.push_back({lane_from("low_nibbles(", bytes, ")"), static_cast<float>(b & 15u)});
+    cases.push_back({lane_from("high_nibbles(", bytes, ")"), static_cast<float>(b >> 4)});
+    cases.push_back({lane_from("join_bits(low_nibbles(", bytes, "), ", bytes, ", 3, 2)"), static_cast<float>((b & 15u) | ((b >> 3) & 3u) << 4)});
+    cases.push_back({lane_from("join_bits(high_nibbles(", bytes, "), ", bytes, ", 7, 1)"), static_cast<float>((b >> 4) | (b >> 7) << 4)});
+    cases.push_back({lane_from("look_up(q, high_nibbles(", bytes, "))"), static_cast<float>(byte(static_cast<int>(b >> 4)))});
     cases.push_back({lane_of("unsigned_bytes"), static_cast<float>(b)});
     cases.push_back({lane_of("signed_bytes"), static_cast<float>(static_cast<int8_t>(b))});
   }
@@ -99,7 +103,7 @@ TEST_F(CodegenDevice, WordsComputeWhatThePageSays) {
     KernelVariant variant{"k", {}, {}, {width}};
     variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})},
                        {"values", test::buffer_of(DType::kF32, 4, {1})},
-                       {"y", test::buffer_of(DType::kF32, 1, {64})}};
+                       {"y", test::buffer_of(DType::kF32, 1, {256})}};
     const auto program = lowered(text + "}", variant);
     const auto words = filled(kQ);
     const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});

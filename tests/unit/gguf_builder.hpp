@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "random_blocks.hpp"
 #include "tessera/base/half.hpp"
 #include "tessera/model/gguf.hpp"
 #include "tessera/tensor/quant.hpp"
@@ -205,38 +206,29 @@ inline constexpr LlamaShape kLlama31_8B{4096, 32, 14336, 32, 8, 128, 128256, 131
 
 struct TinyOptions {
   LlamaShape shape = {};
-  WeightType type = WeightType::kF32;  // of the matrices; quantized types need dim, hidden and heads · head_dim to be multiples of 32
+  WeightType type = WeightType::kF32;  // of the matrices; quantized types need dim, hidden and heads · head_dim to be multiples of their block
   bool tokenizer = true;               // needs shape.vocab ≥ 270
   uint32_t seed = 1;
 };
 
 namespace detail {
 
-// Random rows of `columns` values with mean 0 and a standard deviation near 1 / √columns, so that activations keep their size.
+// Random rows of `columns` values, of norm 1 on average, so that activations keep their size.
 inline std::string random_matrix(WeightType type, int64_t rows, int64_t columns, std::mt19937& random) {
-  const WeightFormat& format = format_of(type);
-  const float sigma = 1.0f / std::sqrt(static_cast<float>(columns));
-  const auto uniform = [&] { return static_cast<float>(random()) * 0x1p-31f - 1.0f; };  // standard deviation 1 / √3
-  std::string out;
-  if (!format.decode) {
-    for (int64_t i = 0; i < rows * columns; ++i) {
-      const float value = uniform() * sigma * 1.732f;
-      if (type == WeightType::kF32)
-        append(out, value);
-      else
-        append(out, float_to_half(value));
-    }
-    return out;
+  const uint32_t seed = random();
+  const auto blocks = [&](float size) {
+    std::mt19937 same(seed);
+    return random_blocks(type, rows * columns / format_of(type).block, same, size);
+  };
+  const std::vector<std::byte> unit = blocks(1.0f);
+  double squares = 0.0;
+  std::vector<float> row(static_cast<size_t>(columns));
+  for (int64_t r = 0; r < rows; ++r) {
+    dequantize_row(type, unit.data() + r * row_bytes(type, columns), columns, row.data());
+    for (const float value : row) squares += double{value} * value;
   }
-  const float spread = format.bits == 4 ? 4.61f : 73.9f;  // standard deviation of a uniform nibble, of a uniform int8
-  for (int64_t block = 0; block < rows * columns / format.block; ++block) {
-    const float scale = sigma / spread * (1.0f + 0.2f * uniform());
-    append(out, float_to_half(scale));
-    if (format.has_min) append(out, float_to_half(-7.5f * scale));
-    const int quant_bytes = format.block_bytes - (format.has_min ? 4 : 2);
-    for (int i = 0; i < quant_bytes; ++i) out += static_cast<char>(random() & 0xffu);
-  }
-  return out;
+  const std::vector<std::byte> bytes = blocks(static_cast<float>(std::sqrt(static_cast<double>(rows) / squares)));
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 inline std::string near_one(int64_t count, float spread, std::mt19937& random) {

@@ -109,7 +109,9 @@ TEST(ModelFile, FindsLayersThatShareTheirWeights) {
 TEST(ModelFile, TinyModelsOfEveryTypeLoad) {
   for (const WeightFormat& format : kWeightFormats) {
     for (const bool tied : {true, false}) {
-      const auto bytes = exact(tiny_llama({.shape = {.tied = tied, .rope_factors = true}, .type = format.type}).bytes());
+      test::LlamaShape shape{.tied = tied, .rope_factors = true};
+      if (format.block > 32) shape.dim = shape.hidden = format.block, shape.head_dim = format.block / shape.heads;
+      const auto bytes = exact(tiny_llama({.shape = shape, .type = format.type}).bytes());
       const auto model = ModelFile::view(bytes, "tiny");
       ASSERT_TRUE(model) << format.name << ": " << message_of(model);
       EXPECT_TRUE(model->check_values()) << message_of(model->check_values());
@@ -337,10 +339,10 @@ const Case kBroken[] = {
      "'blk.0.attn_norm.weight' has type Q4_0; supported for it: F32, F16"},
     {"integer matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 24; }, kUnsupported,
      "has type I8; supported for it: F32, F16, Q4_0, Q4_1, Q8_0"},
-    {"bf16 matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 30; }, kUnsupported, "'blk.0.attn_q.weight' has type BF16"},
+    {"f64 matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 28; }, kUnsupported, "'blk.0.attn_q.weight' has type F64"},
     {"k-quant",
      [](GgufBuilder& f) {
-       f.add_tensor("output.weight", {256, 80}, 14);
+       f.add_tensor("output.weight", {256, 80}, 10);
        f.set("llama.embedding_length", 64u);
      },
      kMalformed, "has shape 256 x 80"},

@@ -1,4 +1,5 @@
-// Block formats against raw blocks and their float32 values from the format's own project (tests/model/conform/dequant).
+// Block formats against raw blocks and their float32 values from the format's own project: tests/data/quant, made by make.py there, and
+// tests/model/conform/dequant, quantized from real numbers.
 #include "tessera/tensor/quant.hpp"
 
 #include <gtest/gtest.h>
@@ -12,10 +13,13 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/text.hpp"
+
 namespace tessera {
 namespace {
 
-const std::string kFolder = TESSERA_SOURCE_DIR "/tests/model/conform/dequant/";
+const std::string kRandom = TESSERA_TEST_DATA "/quant/";
+const std::string kReal = TESSERA_SOURCE_DIR "/tests/model/conform/dequant/";
 
 std::string read_all(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -33,22 +37,30 @@ std::vector<float> read_npy(const std::string& path) {
   return values;
 }
 
+std::string raw_blocks(const WeightFormat& format) { return read_all(cat(kRandom, format.name, ".bin")); }
+
+// Bit for bit, but that one NaN is as good as another.
+void expect_dequantizes(const WeightFormat& format, const std::string& folder) {
+  const std::string blocks = read_all(cat(folder, format.name, ".bin"));
+  const std::vector<float> expected = read_npy(cat(folder, format.name, ".npy"));
+  ASSERT_FALSE(expected.empty()) << folder << format.name;
+  const auto columns = static_cast<int64_t>(expected.size());
+  ASSERT_EQ(row_bytes(format.type, columns), static_cast<int64_t>(blocks.size())) << format.name;
+  std::vector<float> values(expected.size());
+  dequantize_row(format.type, reinterpret_cast<const std::byte*>(blocks.data()), columns, values.data());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isnan(expected[i]))
+      EXPECT_TRUE(std::isnan(values[i])) << format.name << " at " << i;
+    else
+      ASSERT_EQ(std::bit_cast<uint32_t>(values[i]), std::bit_cast<uint32_t>(expected[i])) << format.name << " at " << i << ": " << values[i] << ", " << expected[i];
+  }
+}
+
 TEST(Quant, DequantizesExactlyAsPublished) {
   for (const WeightFormat& format : kWeightFormats) {
     if (format.type == WeightType::kF32) continue;  // nothing to convert
-    const std::string blocks = read_all(kFolder + std::string(format.name) + ".bin");
-    const std::vector<float> expected = read_npy(kFolder + std::string(format.name) + ".npy");
-    ASSERT_FALSE(expected.empty()) << format.name;
-    const auto columns = static_cast<int64_t>(expected.size());
-    ASSERT_EQ(row_bytes(format.type, columns), static_cast<int64_t>(blocks.size())) << format.name;
-    std::vector<float> values(expected.size());
-    dequantize_row(format.type, reinterpret_cast<const std::byte*>(blocks.data()), columns, values.data());
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (std::isnan(expected[i]))
-        EXPECT_TRUE(std::isnan(values[i])) << format.name << " at " << i;
-      else
-        ASSERT_EQ(values[i], expected[i]) << format.name << " at " << i;
-    }
+    expect_dequantizes(format, kRandom);
+    if (std::ifstream(cat(kReal, format.name, ".bin"))) expect_dequantizes(format, kReal);
   }
 }
 
@@ -60,7 +72,7 @@ TEST(Quant, F32IsCopied) {
 }
 
 TEST(Quant, TableAgreesWithPublishedSizes) {
-  const auto index = nlohmann::json::parse(std::ifstream(kFolder + "index.json"));
+  const auto index = nlohmann::json::parse(std::ifstream(kReal + "index.json"));
   for (const WeightFormat& format : kWeightFormats) {
     EXPECT_EQ(&format_of(format.type), &format);
     EXPECT_EQ(format_from_ggml(format.ggml_type), &format);
@@ -71,27 +83,29 @@ TEST(Quant, TableAgreesWithPublishedSizes) {
     EXPECT_EQ(format.block, facts["block"].get<int>()) << format.name;
     EXPECT_EQ(format.block_bytes, facts["bytes"].get<int>()) << format.name;
   }
-  EXPECT_EQ(format_from_ggml(14), nullptr);  // Q6_K
+  EXPECT_EQ(format_from_ggml(10), nullptr);  // Q2_K
 }
 
-// The kernels' form of a weight: planes of q, scale and min.
-TEST(Quant, PlanesMeanTheSameAsTheRow) {
+// The kernels' form of a weight: q of so many bits, scale and min.
+TEST(Quant, GroupsMeanTheSameAsTheRow) {
   for (const WeightFormat& format : kWeightFormats) {
     if (!format.decode) continue;
-    const std::string blocks = read_all(kFolder + std::string(format.name) + ".bin");
+    const std::string blocks = raw_blocks(format);
     const auto* bytes = reinterpret_cast<const std::byte*>(blocks.data());
-    const int64_t count = static_cast<int64_t>(blocks.size()) / format.block_bytes;
-    std::vector<float> expected(static_cast<size_t>(count) * 32);
-    dequantize_row(format.type, bytes, count * 32, expected.data());
-    for (int64_t block = 0; block < count; ++block) {
-      QuantGroup group{};
-      format.decode(bytes + block * format.block_bytes, group);
-      EXPECT_TRUE(format.has_min || group.min == 0);
-      for (size_t i = 0; i < 32; ++i) {
-        EXPECT_TRUE(format.bits == 8 || group.q[i] < 16);
-        const double value = static_cast<double>(half_to_float(group.scale)) * (quant_value(format, group.q[i]) - format.zero_point) +
-                             static_cast<double>(half_to_float(group.min));
-        ASSERT_EQ(static_cast<float>(value), expected[static_cast<size_t>(block) * 32 + i]) << format.name << " block " << block;
+    const int64_t columns = static_cast<int64_t>(blocks.size()) / format.block_bytes * format.block;
+    std::vector<float> expected(static_cast<size_t>(columns));
+    dequantize_row(format.type, bytes, columns, expected.data());
+    for (int64_t g = 0; g < columns / format.group; ++g) {
+      const QuantGroup group = decode_group(format, bytes, g);
+      EXPECT_TRUE(format.has_min || (group.min == 0 && group.super_min == 0));
+      EXPECT_TRUE(!format.two_levels() || (group.scale < 256 && group.min < 256)) << "a byte each";
+      for (int i = 0; i < format.group; ++i) {
+        const uint8_t q = group.q[static_cast<size_t>(i)];
+        EXPECT_LT(q >> format.bits, 1) << format.name;
+        const double value = static_cast<double>(scale_of(format, group)) * (quant_value(format, q) - format.zero_point) + static_cast<double>(min_of(format, group));
+        const float found = expected[static_cast<size_t>(g * format.group + i)];
+        if (std::isnan(value)) EXPECT_TRUE(std::isnan(found)) << format.name;
+        else ASSERT_EQ(static_cast<float>(value), found) << format.name << " group " << g;
       }
     }
   }

@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
 #include <random>
 
+#include "random_blocks.hpp"
 #include "tessera/base/text.hpp"
 
 namespace tessera {
@@ -19,33 +22,25 @@ using Bytes = std::vector<std::byte>;
 
 Bytes random_rows(WeightType type, int64_t rows, int64_t columns, uint32_t seed) {
   std::mt19937 random(seed);
-  Bytes bytes(static_cast<size_t>(rows * row_bytes(type, columns)));
-  for (std::byte& b : bytes) b = static_cast<std::byte>(random());
-  const auto unit = static_cast<size_t>(format_of(type).block_bytes);
-  for (size_t at = 0; at < bytes.size(); at += unit) {  // finite floats and scales: all other bits stay random
-    if (type == WeightType::kF32) bytes[at + 3] = static_cast<std::byte>(0x3f);
-    else bytes[at + 1] = static_cast<std::byte>(0x2c);
-    if (format_of(type).has_min) bytes[at + 3] = static_cast<std::byte>(0xac);
-  }
-  return bytes;
+  return test::random_blocks(type, rows * columns / format_of(type).block, random, 1.0f);
 }
 
 // One plane of one part on the host, with a mark on every byte that somebody has read.
 struct HostPlane {
   Layout layout;
   Bytes bytes;
-  std::vector<uint8_t> nibbles_read;  // per byte: bit 0 the low half, bit 1 the high half
+  std::vector<uint8_t> bits_read;  // of each byte
 
-  // `count` bytes at `offset` of the texel's row [block, first texel]; images hold 4 elements a pixel, neighbours side by side.
-  const std::byte* at(int64_t block, int64_t byte_in_block, uint8_t halves, int64_t count) {
+  // `count` bytes from byte `byte_in_block` of a block on, of which `bits` are read; images hold 4 elements a pixel, neighbours side by side.
+  const std::byte* at(int64_t block, int64_t byte_in_block, uint8_t bits, int64_t count) {
     const int64_t texel = byte_in_block / layout.texel_bytes(), rest = byte_in_block % layout.texel_bytes();
     const std::array<int64_t, 2> coords{block, texel};
     const TexelAddress<int64_t> place = locate<int64_t>(layout, coords);
     const int64_t pixel_bytes = layout.texel_bytes() / (is_image(layout.storage) ? layout.pixels_per_texel() : 1);
     const int64_t offset = (layout.storage == Storage::kImage2D ? place.y * layout.image_width() + place.x : place.x) * pixel_bytes + rest;
     for (int64_t i = offset; i < offset + count; ++i) {
-      EXPECT_EQ(nibbles_read[static_cast<size_t>(i)] & halves, 0) << "two values in byte " << i;
-      nibbles_read[static_cast<size_t>(i)] |= halves;
+      EXPECT_EQ(bits_read[static_cast<size_t>(i)] & bits, 0) << "two values in byte " << i;
+      bits_read[static_cast<size_t>(i)] |= bits;
     }
     return bytes.data() + offset;
   }
@@ -63,7 +58,7 @@ std::vector<PackedPart> pack(const WeightDesc& desc, const WeightPlacement& plac
     PackedPart out{part, {}};
     for (const PlaneLayout& plane : part.planes) {
       HostPlane host{plane.layout, Bytes(static_cast<size_t>(plane.layout.object_bytes())), {}};
-      host.nibbles_read.resize(host.bytes.size());
+      host.bits_read.resize(host.bytes.size());
       for (int64_t first = 0; first < part.blocks; first += 3)
         pack_plane(desc, placement, part, plane, first, std::min<int64_t>(3, part.blocks - first), host.bytes, 0, [&](const WeightSource& source, int64_t row) {
           const size_t file = static_cast<size_t>(&source - desc.sources.data());
@@ -78,33 +73,41 @@ std::vector<PackedPart> pack(const WeightDesc& desc, const WeightPlacement& plac
 
 // The value of [padded row r of block b, column k]: the header comment of weight_layout.hpp, read once more.
 float value_at(PackedPart& part, const WeightFormat& format, int width, int64_t block, int64_t r, int64_t k) {
-  const auto half_at = [&](Plane plane) {
-    uint16_t bits = 0;
+  constexpr uint8_t kAll = 0xff;
+  const auto number = [&]<class T>(T, Plane plane, int64_t index) {  // one serves many values
+    T bits{};
     HostPlane& host = part.planes.at(plane);
-    std::fill(host.nibbles_read.begin(), host.nibbles_read.end(), uint8_t{0});  // one scale serves 32 values
-    std::memcpy(&bits, host.at(block, (k / 32 * width + r) * 2, 3, 2), 2);
-    return half_to_float(bits);
+    std::fill(host.bits_read.begin(), host.bits_read.end(), uint8_t{0});
+    std::memcpy(&bits, host.at(block, (index * width + r) * static_cast<int64_t>(sizeof bits), kAll, sizeof bits), sizeof bits);
+    return bits;
   };
-  if (format.bits == 32) {
+  const auto half_at = [&](Plane plane, int64_t index) { return half_to_float(number(uint16_t{}, plane, index)); };
+  const auto level_at = [&](Plane plane, Plane super) {
+    const int64_t group = k / format.group;
+    if (!format.two_levels()) return half_at(plane, group);
+    const int low = format.element == DType::kI8 ? number(int8_t{}, plane, group) : number(uint8_t{}, plane, group);
+    return half_at(super, k / format.block) * static_cast<float>(low);
+  };
+  if (format.bits >= 16) {
+    HostPlane& floats = part.planes.at(Plane::kFloats);
     float value = 0.0f;
-    std::memcpy(&value, part.planes.at(Plane::kFloats).at(block, (k * width + r) * 4, 3, 4), 4);
-    return value;
-  }
-  if (format.bits == 16) {
     uint16_t bits = 0;
-    std::memcpy(&bits, part.planes.at(Plane::kFloats).at(block, (k * width + r) * 2, 3, 2), 2);
-    return half_to_float(bits);
+    if (format.bits == 32) std::memcpy(&value, floats.at(block, (k * width + r) * 4, kAll, 4), 4);
+    else std::memcpy(&bits, floats.at(block, (k * width + r) * 2, kAll, 2), 2);
+    return format.bits == 32 ? value : format.element == DType::kF16 ? half_to_float(bits) : std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
   }
-  HostPlane& quants = part.planes.at(Plane::kQuants);
-  int q = 0;
-  if (format.bits == 8) {
-    q = static_cast<int8_t>(*quants.at(block, k * width + r, 3, 1));
-  } else {
-    const uint8_t half = k % 2 == 0 ? 1 : 2;
-    const auto byte = static_cast<uint8_t>(*quants.at(block, k / 2 * width + r, half, 1));
-    q = k % 2 == 0 ? byte & 15 : byte >> 4;
-  }
-  return half_at(Plane::kScales) * static_cast<float>(q - format.zero_point) + (format.has_min ? half_at(Plane::kMinima) : 0.0f);
+  // `each` bits a value, side by side in the bytes of row r.
+  const auto bits_at = [&](Plane plane, int64_t each) {
+    const int64_t shift = k * each % 8;
+    const auto mask = static_cast<uint8_t>(((1 << each) - 1) << shift);
+    return (static_cast<int>(*part.planes.at(plane).at(block, k * each / 8 * width + r, mask, 1)) & mask) >> shift;
+  };
+  int q = bits_at(Plane::kQuants, format.bits == 8 ? 8 : 4);
+  if (format.bits == 8) q = static_cast<int8_t>(q);
+  if (format.bits == 5) q |= bits_at(Plane::kHigh, 1) << 4;
+  if (format.bits == 6) q |= bits_at(Plane::kHigh, 2) << 4;
+  if (format.codebook != nullptr) q = (*format.codebook)[static_cast<size_t>(q)];
+  return level_at(Plane::kScales, Plane::kSuperScales) * static_cast<float>(q - format.zero_point) + (format.has_min ? level_at(Plane::kMinima, Plane::kSuperMinima) : 0.0f);
 }
 
 struct Shape {
@@ -171,19 +174,19 @@ void expect_round_trip(WeightType type, const Shape& shape, int width, Storage s
   }
   // What no value was read from is padding.
   for (PackedPart& part : packed)
-    for (auto& [plane, host] : part.planes)
-      for (size_t i = 0; plane != Plane::kScales && plane != Plane::kMinima && i < host.bytes.size(); ++i) {
-        const auto byte = static_cast<uint8_t>(host.bytes[i]);
-        const auto unread = static_cast<uint8_t>(((host.nibbles_read[i] & 1) != 0 ? 0 : byte & 15) | ((host.nibbles_read[i] & 2) != 0 ? 0 : byte & 240));
-        ASSERT_EQ(unread, 0) << name_of(plane) << " byte " << i;
-      }
+    for (auto& [plane, host] : part.planes) {
+      const bool counted = plane == Plane::kQuants || plane == Plane::kHigh || plane == Plane::kFloats;
+      for (size_t i = 0; counted && i < host.bytes.size(); ++i)
+        ASSERT_EQ(static_cast<uint8_t>(host.bytes[i]) & ~unsigned{host.bits_read[i]}, 0u) << name_of(plane) << " byte " << i;
+    }
 }
 
 const std::vector<Shape>& shapes(WeightType type) {
   static const std::vector<Shape> quantized = {{{5}, 32, false, 0}, {{127}, 96, false, 0}, {{12, 4, 4}, 64, false, 0}, {{21, 21}, 32, true, 0}, {{12, 6}, 32, false, 6}, {{20, 10}, 32, false, 10, 8}};
   static const std::vector<Shape> plain = {{{1}, 1, false, 0}, {{3}, 5, false, 0}, {{127}, 127, false, 0}, {{12, 4, 4}, 3, false, 0}, {{21, 21}, 5, true, 0}, {{12, 6}, 7, false, 6}, {{12, 6}, 7, false, 6, 6},
                                            {{127}, 1, false, 0, 0, true}, {{21, 21}, 1, true, 0, 0, true}, {{20, 10}, 1, false, 10, 8, true}};
-  return is_quantized(type) ? quantized : plain;
+  static const std::vector<Shape> large_blocks = {{{5}, 256, false, 0}, {{37}, 512, false, 0}, {{12, 4, 4}, 256, false, 0}, {{21, 21}, 256, true, 0}, {{12, 6}, 256, false, 6}, {{20, 10}, 256, false, 10, 8}};
+  return !is_quantized(type) ? plain : format_of(type).block == 32 ? quantized : large_blocks;
 }
 
 TEST(PackPlane, UnpacksToTheFilesValues) {
@@ -196,7 +199,7 @@ TEST(PackPlane, UnpacksToTheFilesValues) {
 TEST(PackPlane, UnpacksFromParts) {
   for (const WeightFormat& format : kWeightFormats)
     for (const bool interleaved : {false, true}) {
-      const Shape shape{interleaved ? std::vector<int64_t>{45, 45} : std::vector<int64_t>{90}, 32, interleaved, 0};
+      const Shape shape{interleaved ? std::vector<int64_t>{45, 45} : std::vector<int64_t>{90}, std::max(32, format.block), interleaved, 0};
       StorageLimits limits = kWide;
       limits.max_buffer_bytes = limits.max_object_bytes = plane_layouts(describe(format.type, shape), 6, 4, Storage::kBuffer)[0].layout.object_bytes();
       expect_round_trip(format.type, shape, 4, Storage::kBuffer, limits, 4, 0);
@@ -208,7 +211,7 @@ TEST(PackPlane, UnpacksFromFoldedImages) {
   StorageLimits limits = kWide;
   limits.max_image_height = 7;  // folds are powers of two: 4 rows a panel
   for (const WeightFormat& format : kWeightFormats)
-    for (const int width : {4, 8, 16}) expect_round_trip(format.type, {{127}, 64, false, 0}, width, Storage::kImage2D, limits, 1, 4);
+    for (const int width : {4, 8, 16}) expect_round_trip(format.type, {{127}, std::max(64, format.block), false, 0}, width, Storage::kImage2D, limits, 1, 4);
 }
 
 TEST(PlaceWeight, PadsABiasToItsLastBlockOnly) {

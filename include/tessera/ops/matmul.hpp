@@ -2,6 +2,7 @@
 // What passes may fold in (plan/passes): `gamma` (the RMSNorm before it, one token only), `residual`, and gated weights (SwiGLU).
 #pragma once
 #include <cmath>
+#include <cstring>
 
 #include "tessera/ops/op.hpp"
 
@@ -26,18 +27,30 @@ inline void matmul_into(GraphBuilder& g, ValueId x, ValueId w, ValueId y) {
   g.node({"matmul", {{"x", x}, {"w", w}}, {{"y", y}}, {}});
 }
 
+// The consts of kernels/lib/dequant.
 inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc, int width) {
+  // Planes of plain floats are the same kernel text but for the binding, which is part of the variant by its layout.
   const WeightFormat& format = format_of(desc.type());
-  // f16 and f32 planes are the same kernel text but for the binding, which is part of the variant by its layout.
-  return {{"BITS", format.bits <= 8 ? format.bits : 32}, {"ZERO", format.zero_point}, {"HAS_MIN", format.has_min},
-          {"TEXELS", is_quantized(desc.type()) ? format.bits * width / 16 : 1}};
+  const bool quantized = is_quantized(desc.type());
+  std::map<std::string, int64_t> consts = {{"BITS", quantized ? format.low_bits() : 32},
+                                           {"HIGH", quantized ? format.high_bits() : 0},
+                                           {"GROUP", quantized ? format.group : 4},
+                                           {"SUPER", format.two_levels() ? format.block / format.group : 0},
+                                           {"ZERO", format.zero_point},
+                                           {"HAS_MIN", format.has_min},
+                                           {"CODEBOOK", format.codebook != nullptr},
+                                           {"TEXELS", quantized ? format.low_bits() * width / 16 + ceil_div(format.high_bits() * width, 16) : 1}};
+  for (size_t word = 0; word < 4; ++word) {
+    int32_t bytes = 0;
+    if (format.codebook != nullptr) std::memcpy(&bytes, format.codebook->data() + 4 * word, 4);
+    consts[cat("CODES", word)] = bytes;
+  }
+  return consts;
 }
 
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
-  static constexpr std::pair<Plane, std::string_view> kSlots[] = {
-      {Plane::kQuants, "quants"}, {Plane::kScales, "scales"}, {Plane::kMinima, "minima"}, {Plane::kFloats, "floats"}};
-  for (const auto& [plane, slot] : kSlots)
-    if (const Layout* layout = placement.parts[static_cast<size_t>(part)].layout(plane)) call.slots.push_back({std::string(slot), w, layout->lanes, plane, part});
+  for (const PlaneLayout& plane : placement.parts[static_cast<size_t>(part)].planes)
+    call.slots.push_back({std::string(name_of(plane.plane)), w, plane.layout.lanes, plane.plane, part});
 }
 
 inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, const Node& node) {

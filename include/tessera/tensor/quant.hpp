@@ -1,5 +1,6 @@
 // Weight types of model files: block formats, and how each becomes planes of small integers, scales and minima.
-// A weight value is scale · (q − zero_point) + min. Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 8).
+// A weight value is scale · (q − zero_point) + min. With two levels of scales, scale and min are integers times two f16 of the whole block.
+// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 8).
 #pragma once
 #include <array>
 #include <cstddef>
@@ -8,28 +9,38 @@
 #include <string_view>
 
 #include "tessera/base/half.hpp"
+#include "tessera/tensor/dtype.hpp"
 
 namespace tessera {
 
 enum class WeightType : uint8_t { kF32, kF16, kQ4_0, kQ4_1, kQ8_0 };
 
-// One decoded block of a quantized type: at most 32 values that share a scale.
+// The values of a quantized type that share a scale. scale, min: as the device stores them, f16 bits or, with two levels, one byte.
 struct QuantGroup {
-  std::array<uint8_t, 32> q;  // 4-bit types: 0..15; 8-bit types: the bits of an int8
-  uint16_t scale;             // f16 bits, as in the file
-  uint16_t min;               // f16 bits; 0 for types without a minimum
+  std::array<uint8_t, 32> q{};    // below 2^bits; 8-bit types: the bits of an int8
+  uint16_t scale = 0;
+  uint16_t min = 0;
+  uint16_t super_scale = 0;       // f16 bits, with two levels
+  uint16_t super_min = 0;         // the same; what the file subtracts has its sign turned
 };
 
 struct WeightFormat {
   WeightType type;
-  std::string_view name;      // as users write it: "Q4_0"
-  uint32_t ggml_type;         // the id in GGUF files
-  int block;                  // values per block
+  std::string_view name;          // as users write it: "Q4_0"
+  uint32_t ggml_type;             // the id in GGUF files
+  int block = 1;                  // values per block
   int block_bytes;
-  int bits;                   // per value on the device: 4, 8 (quantized), 16, 32 (plain floats)
-  int zero_point;             // subtracted from q in the kernel
-  bool has_min;               // a plane of minima exists
-  void (*decode)(const std::byte* block, QuantGroup& group);  // null for plain floats
+  int bits;                       // per value on the device: 4, 5, 6, 8 (quantized), 16, 32 (plain floats)
+  DType element = DType::kF16;    // of plain floats; of scales and minima: f16, or bytes (u8, i8), which means that there are two levels
+  int group = 32;                 // values that share a scale: 16 or 32
+  int zero_point = 0;             // subtracted from q in the kernel
+  bool has_min = false;           // a plane of minima exists
+  const std::array<int8_t, 16>* codebook = nullptr;  // 4-bit types whose q says which of these is meant
+  void (*decode)(const std::byte* block, int group, QuantGroup& out) = nullptr;  // group: within the block; null for plain floats
+
+  bool two_levels() const { return decode != nullptr && element != DType::kF16; }
+  int low_bits() const { return bits < 8 ? 4 : 8; }   // of a quantized value: in the plane of quants …
+  int high_bits() const { return bits - low_bits(); }  // … and in a plane of their own
 };
 
 namespace detail {
@@ -41,17 +52,17 @@ inline void split_nibbles(const std::byte* p, QuantGroup& group) {
     group.q[static_cast<size_t>(i) + 16] = static_cast<uint8_t>(p[i]) >> 4;
   }
 }
-inline void decode_q4_0(const std::byte* p, QuantGroup& g) { g.scale = load_u16(p); g.min = 0; split_nibbles(p + 2, g); }
-inline void decode_q4_1(const std::byte* p, QuantGroup& g) { g.scale = load_u16(p); g.min = load_u16(p + 2); split_nibbles(p + 4, g); }
-inline void decode_q8_0(const std::byte* p, QuantGroup& g) { g.scale = load_u16(p); g.min = 0; std::memcpy(g.q.data(), p + 2, 32); }
+inline void decode_q4_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); split_nibbles(p + 2, g); }
+inline void decode_q4_1(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); g.min = load_u16(p + 2); split_nibbles(p + 4, g); }
+inline void decode_q8_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); std::memcpy(g.q.data(), p + 2, 32); }
 }  // namespace detail
 
 inline constexpr std::array<WeightFormat, 5> kWeightFormats{{
-    {WeightType::kF32, "F32", 0, 1, 4, 32, 0, false, nullptr},
-    {WeightType::kF16, "F16", 1, 1, 2, 16, 0, false, nullptr},
-    {WeightType::kQ4_0, "Q4_0", 2, 32, 18, 4, 8, false, detail::decode_q4_0},
-    {WeightType::kQ4_1, "Q4_1", 3, 32, 20, 4, 0, true, detail::decode_q4_1},
-    {WeightType::kQ8_0, "Q8_0", 8, 32, 34, 8, 0, false, detail::decode_q8_0},
+    {.type = WeightType::kF32, .name = "F32", .ggml_type = 0, .block_bytes = 4, .bits = 32, .element = DType::kF32},
+    {.type = WeightType::kF16, .name = "F16", .ggml_type = 1, .block_bytes = 2, .bits = 16},
+    {.type = WeightType::kQ4_0, .name = "Q4_0", .ggml_type = 2, .block = 32, .block_bytes = 18, .bits = 4, .zero_point = 8, .decode = detail::decode_q4_0},
+    {.type = WeightType::kQ4_1, .name = "Q4_1", .ggml_type = 3, .block = 32, .block_bytes = 20, .bits = 4, .has_min = true, .decode = detail::decode_q4_1},
+    {.type = WeightType::kQ8_0, .name = "Q8_0", .ggml_type = 8, .block = 32, .block_bytes = 34, .bits = 8, .decode = detail::decode_q8_0},
 }};
 
 constexpr const WeightFormat& format_of(WeightType type) { return kWeightFormats[static_cast<size_t>(type)]; }
@@ -60,26 +71,53 @@ constexpr const WeightFormat* format_from_ggml(uint32_t ggml_type) {
     if (format.ggml_type == ggml_type) return &format;
   return nullptr;
 }
-constexpr bool is_quantized(WeightType type) { return format_of(type).bits < 16; }
-// q as the kernel sees it, before the zero point is taken off.
-constexpr int quant_value(const WeightFormat& format, uint8_t q) { return format.bits == 8 ? static_cast<int8_t>(q) : q; }
+constexpr bool is_quantized(WeightType type) { return format_of(type).decode != nullptr; }
 
 // Bytes of one row of `columns` values (columns a multiple of the block) in the file.
 constexpr int64_t row_bytes(WeightType type, int64_t columns) { return columns / format_of(type).block * format_of(type).block_bytes; }
 
+// Group `index` of a row of a quantized type.
+inline QuantGroup decode_group(const WeightFormat& format, const std::byte* row, int64_t index) {
+  QuantGroup group;
+  const int64_t groups = format.block / format.group;
+  format.decode(row + index / groups * format.block_bytes, static_cast<int>(index % groups), group);
+  return group;
+}
+// q as the kernel sees it, before the zero point is taken off.
+constexpr int quant_value(const WeightFormat& format, uint8_t q) {
+  return format.codebook != nullptr ? (*format.codebook)[q] : format.bits == 8 ? static_cast<int8_t>(q) : q;
+}
+
+namespace detail {
+// Exact: 11 bits by 8.
+inline float level(const WeightFormat& format, uint16_t value, uint16_t super) {
+  if (!format.two_levels()) return half_to_float(value);
+  return half_to_float(super) * static_cast<float>(format.element == DType::kI8 ? static_cast<int8_t>(value) : static_cast<int>(value));
+}
+inline float plain_value(DType element, const std::byte* p) {
+  float value = 0.0f;
+  if (element == DType::kF32) std::memcpy(&value, p, 4);
+  else value = half_to_float(load_u16(p));
+  return value;
+}
+}  // namespace detail
+inline float scale_of(const WeightFormat& format, const QuantGroup& group) { return detail::level(format, group.scale, group.super_scale); }
+inline float min_of(const WeightFormat& format, const QuantGroup& group) { return detail::level(format, group.min, group.super_min); }
+
 // The float32 values of one row as the file means them: the slow truth that kernels and packing are checked against.
 inline void dequantize_row(WeightType type, const std::byte* row, int64_t columns, float* out) {
   const WeightFormat& format = format_of(type);
-  if (type == WeightType::kF32) { std::memcpy(out, row, static_cast<size_t>(columns) * 4); return; }
-  if (type == WeightType::kF16) {
-    for (int64_t i = 0; i < columns; ++i) out[i] = half_to_float(detail::load_u16(row + i * 2));
+  if (!is_quantized(type)) {
+    for (int64_t i = 0; i < columns; ++i) out[i] = detail::plain_value(format.element, row + i * format.block_bytes);
     return;
   }
-  QuantGroup group;
-  for (int64_t i = 0; i < columns; ++i) {
-    if (i % 32 == 0) format.decode(row + i / 32 * format.block_bytes, group);
-    const float q = static_cast<float>(quant_value(format, group.q[static_cast<size_t>(i % 32)]) - format.zero_point);
-    out[i] = half_to_float(group.scale) * q + half_to_float(group.min);
+  for (int64_t g = 0; g < columns / format.group; ++g, out += format.group) {
+    const QuantGroup group = decode_group(format, row, g);
+    const float scale = scale_of(format, group), min = min_of(format, group);
+    for (int i = 0; i < format.group; ++i) {
+      const float product = scale * static_cast<float>(quant_value(format, group.q[static_cast<size_t>(i)]) - format.zero_point);
+      out[i] = format.has_min ? product + min : product;  // −0 + 0 would be 0
+    }
   }
 }
 

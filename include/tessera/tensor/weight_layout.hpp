@@ -1,10 +1,13 @@
 // Weights as they lie on a device: blocks of W rows, split into planes of quants, scales and minima.
 //
 // W (the tuning row's vector width) rows stand side by side, so that one lane reads the same k of W rows in one vector. Planes of a
-// quantized weight, [block] = W rows, group = 32 values of k:
+// quantized weight, [block] = W rows, group = 32 values of k (or 16, see quant.hpp):
 //   quants  uint4 texels: 4-bit: byte (k/2)·W + r holds row r at even k (low nibble) and odd k (high nibble); 8-bit: byte k·W + r
+//   high    uint4 texels, of 5- and 6-bit types the bits above these 4: 1 bit a value: byte (k/8)·W + r holds row r, bit k%8;
+//           2 bits: byte (k/4)·W + r, from bit 2·(k%4) on
 //   scales  W × f16 [block, group]      minima  W × f16 [block, group] (types with a minimum)
-// A plain float weight is one plane of W × f16/f32 [block, k]. A vector is float4 texels [1, slice], f32. A bias is a weight of one column:
+// With two levels of scales these two are bytes, to be multiplied by super_scales and super_minima, W × f16 [block, block of the file].
+// A plain float weight is one plane of W × its type [block, k]. A vector is float4 texels [1, slice], f32. A bias is a weight of one column:
 // what is added to row r stands where the products of row r come out.
 // Rows past the last are zero. A weight too big for one object is cut into parts by rows.
 #pragma once
@@ -65,10 +68,10 @@ struct WeightDesc {
   }
 };
 
-enum class Plane : uint8_t { kWhole, kQuants, kScales, kMinima, kFloats };
+enum class Plane : uint8_t { kWhole, kQuants, kHigh, kScales, kMinima, kSuperScales, kSuperMinima, kFloats };
 
 constexpr std::string_view name_of(Plane plane) {
-  constexpr std::string_view kNames[] = {"whole", "quants", "scales", "minima", "floats"};
+  constexpr std::string_view kNames[] = {"whole", "quants", "high", "scales", "minima", "super_scales", "super_minima", "floats"};
   return kNames[static_cast<int>(plane)];
 }
 
@@ -107,19 +110,22 @@ inline int64_t block_count(const WeightDesc& desc, int width) {
 }
 
 // k padded to whole slices: what a kernel walks.
-inline int64_t padded_columns(const WeightDesc& desc) { return desc.bias() ? 1 : round_up(desc.columns(), format_of(desc.type()).block == 1 ? 4 : 32); }
+inline int64_t padded_columns(const WeightDesc& desc) {
+  return desc.bias() ? 1 : round_up(desc.columns(), is_quantized(desc.type()) ? format_of(desc.type()).block : 4);
+}
 
 inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t blocks, int width, Storage storage) {
   const WeightFormat& format = format_of(desc.type());
   const int64_t k = padded_columns(desc);
-  if (!is_quantized(desc.type())) {
-    const DType element = desc.type() == WeightType::kF16 ? DType::kF16 : DType::kF32;
-    return {{Plane::kFloats, Layout{storage, element, width, {blocks, k}}}};
-  }
-  const int64_t texels = k * width * format.bits / 8 / 16;
-  std::vector<PlaneLayout> planes = {{Plane::kQuants, Layout{storage, DType::kU32, 4, {blocks, texels}}},
-                                     {Plane::kScales, Layout{storage, DType::kF16, width, {blocks, k / 32}}}};
-  if (format.has_min) planes.push_back({Plane::kMinima, Layout{storage, DType::kF16, width, {blocks, k / 32}}});
+  if (!is_quantized(desc.type())) return {{Plane::kFloats, Layout{storage, format.element, width, {blocks, k}}}};
+  const auto bits = [&](int each) { return Layout{storage, DType::kU32, 4, {blocks, k * width * each / 128}}; };
+  const auto values = [&](DType element, int64_t each) { return Layout{storage, element, width, {blocks, k / each}}; };
+  std::vector<PlaneLayout> planes = {{Plane::kQuants, bits(format.low_bits())}};
+  if (format.high_bits() > 0) planes.push_back({Plane::kHigh, bits(format.high_bits())});
+  planes.push_back({Plane::kScales, values(format.element, format.group)});
+  if (format.has_min) planes.push_back({Plane::kMinima, values(format.element, format.group)});
+  if (format.two_levels()) planes.push_back({Plane::kSuperScales, values(DType::kF16, format.block)});
+  if (format.two_levels() && format.has_min) planes.push_back({Plane::kSuperMinima, values(DType::kF16, format.block)});
   return planes;
 }
 
@@ -155,6 +161,54 @@ inline Result<WeightPlacement> place_weight(const WeightDesc& desc, int width, S
   return fail(std::move(last).within(cat("weight ", desc.key())));
 }
 
+namespace detail {
+struct FileRow {
+  size_t source = 0;
+  int64_t row = -1;  // −1: padding
+};
+
+// The file's row that lies as row r of block `block`.
+inline FileRow row_behind(const WeightDesc& desc, int64_t block, int width, int r) {
+  FileRow found;
+  int64_t row = block * width + r;
+  if (desc.interleaved) {
+    const int64_t sources = static_cast<int64_t>(desc.sources.size());
+    found.source = static_cast<size_t>(block % sources);
+    row = block / sources * width + r;
+  } else {
+    while (found.source < desc.sources.size() && row >= desc.sources[found.source].padded_rows()) row -= desc.sources[found.source++].padded_rows();
+  }
+  if (found.source < desc.sources.size() && row < desc.sources[found.source].padded_rows()) found.row = desc.sources[found.source].file_row(row);
+  return found;
+}
+
+// `kBits` bits, from `shift` of each q on, of a group that starts at value k of a row; `place` is byte r of the row's block.
+template <int kBits>
+void pack_bits(const QuantGroup& group, int count, int shift, int64_t k, int width, std::byte* place) {
+  for (int i = 0; i < count; ++i) {
+    const int64_t at = (k + i) * kBits;
+    const unsigned value = (static_cast<unsigned>(group.q[static_cast<size_t>(i)]) >> shift) & ((1u << kBits) - 1u);
+    place[at / 8 * width] |= static_cast<std::byte>(value << (at % 8));
+  }
+}
+
+// What one group puts into a plane; `place` is the first byte of the block.
+inline void pack_group(const WeightFormat& format, Plane plane, const QuantGroup& group, int64_t g, int width, int r, std::byte* place) {
+  const auto put = [&](int64_t index, uint16_t value, int64_t bytes) { std::memcpy(place + (index * width + r) * bytes, &value, static_cast<size_t>(bytes)); };
+  const int64_t k = g * format.group;
+  switch (plane) {
+    case Plane::kQuants: format.low_bits() == 4 ? pack_bits<4>(group, format.group, 0, k, width, place + r) : pack_bits<8>(group, format.group, 0, k, width, place + r); break;
+    case Plane::kHigh: format.high_bits() == 1 ? pack_bits<1>(group, format.group, 4, k, width, place + r) : pack_bits<2>(group, format.group, 4, k, width, place + r); break;
+    case Plane::kScales: put(g, group.scale, byte_size(format.element)); break;
+    case Plane::kMinima: put(g, group.min, byte_size(format.element)); break;
+    case Plane::kSuperScales: put(k / format.block, group.super_scale, 2); break;
+    case Plane::kSuperMinima: put(k / format.block, group.super_min, 2); break;
+    case Plane::kWhole:
+    case Plane::kFloats: break;
+  }
+}
+}  // namespace detail
+
 // Fills the blocks [first, first + count) of one plane of one part into `out`, a host copy of the rows of the object from
 // `out_base` bytes on (zeroed by the caller). `row_bytes_of(source, row)` gives the file's bytes of a row.
 template <class RowBytes>
@@ -163,43 +217,20 @@ void pack_plane(const WeightDesc& desc, const WeightPlacement& placement, const 
   const WeightFormat& format = format_of(desc.type());
   const int width = placement.width;
   const int64_t columns = desc.columns();
-  const int64_t lane_sources = static_cast<int64_t>(desc.sources.size());
   for (int64_t b = first; b < first + count; ++b) {
-    const int64_t block = part.first_block + b;
     // The texels of one block are neighbours in every storage, so the address formula is asked once a block.
     const std::array<int64_t, 2> start{b, 0};
     std::byte* place = out.data() + (host_byte_offset(plane.layout, start) - out_base);
     for (int r = 0; r < width; ++r) {
-      size_t source = 0;
-      int64_t row = block * width + r;
-      if (desc.interleaved) {
-        source = static_cast<size_t>(block % lane_sources);
-        row = block / lane_sources * width + r;
-      } else {
-        while (source < desc.sources.size() && row >= desc.sources[source].padded_rows()) row -= desc.sources[source++].padded_rows();
-      }
-      if (source >= desc.sources.size() || row >= desc.sources[source].padded_rows()) continue;  // padding stays zero
-      const int64_t file_row = desc.sources[source].file_row(row);
-      if (file_row < 0) continue;
-      const std::byte* bytes = row_bytes_of(desc.sources[source], file_row);
+      const detail::FileRow found = detail::row_behind(desc, part.first_block + b, width, r);
+      if (found.row < 0) continue;  // padding stays zero
+      const std::byte* bytes = row_bytes_of(desc.sources[found.source], found.row);
       if (plane.plane == Plane::kFloats) {
         const int64_t unit = byte_size(plane.layout.element);
         for (int64_t k = 0; k < columns; ++k) std::memcpy(place + (k * width + r) * unit, bytes + k * unit, static_cast<size_t>(unit));
         continue;
       }
-      QuantGroup group;
-      for (int64_t g = 0; g < columns / 32; ++g) {
-        format.decode(bytes + g * format.block_bytes, group);
-        if (plane.plane == Plane::kScales) std::memcpy(place + (g * width + r) * 2, &group.scale, 2);
-        if (plane.plane == Plane::kMinima) std::memcpy(place + (g * width + r) * 2, &group.min, 2);
-        if (plane.plane != Plane::kQuants) continue;
-        std::byte* quants = place + int64_t{32} * g * width * format.bits / 8 + r;
-        for (int k = 0; k < 32; ++k) {
-          const auto q = static_cast<unsigned>(group.q[static_cast<size_t>(k)]);
-          if (format.bits == 8) quants[k * width] = static_cast<std::byte>(q);
-          else quants[k / 2 * width] |= static_cast<std::byte>(k % 2 == 1 ? q << 4 : q);
-        }
-      }
+      for (int64_t g = 0; g < columns / format.group; ++g) detail::pack_group(format, plane.plane, decode_group(format, bytes, g), g, width, r, place);
     }
   }
 }
