@@ -336,9 +336,9 @@ const Case kBroken[] = {
      },
      kMalformed, "tensor 'output.weight' has shape 64 x 319"},
     {"norm of a matrix type", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_norm.weight").type = 2; }, kUnsupported,
-     "'blk.0.attn_norm.weight' has type Q4_0; supported for it: F32, F16"},
+     "'blk.0.attn_norm.weight' has type Q4_0; supported for it: F32, F16, BF16"},
     {"integer matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 24; }, kUnsupported,
-     "has type I8; supported for it: F32, F16, Q4_0, Q4_1, Q8_0"},
+     "has type I8; supported for it: F32, F16, BF16, Q4_0, Q4_1"},
     {"f64 matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 28; }, kUnsupported, "'blk.0.attn_q.weight' has type F64"},
     {"k-quant",
      [](GgufBuilder& f) {

@@ -1,5 +1,6 @@
 // Raw blocks of every weight type with random bits and sane scales.
 #pragma once
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -30,9 +31,9 @@ std::vector<std::byte> random_blocks(WeightType type, int64_t count, Bits&& bits
     };
     if (!is_quantized(type)) {
       const float value = uniform(size);
-      const uint16_t half = float_to_half(value);
+      const uint16_t half = float_to_half(value), upper = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
       if (format.element == DType::kF32) std::memcpy(&*at, &value, 4);
-      else std::memcpy(&*at, &half, 2);
+      else std::memcpy(&*at, format.element == DType::kF16 ? &half : &upper, 2);
       continue;
     }
     for (int i = 0; i < format.block_bytes; ++i) at[i] = static_cast<std::byte>(bits());

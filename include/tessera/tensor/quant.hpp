@@ -1,8 +1,9 @@
 // Weight types of model files: block formats, and how each becomes planes of small integers, scales and minima.
 // A weight value is scale · (q − zero_point) + min. With two levels of scales, scale and min are integers times two f16 of the whole block.
-// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 8).
+// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 8, 30).
 #pragma once
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,7 +14,7 @@
 
 namespace tessera {
 
-enum class WeightType : uint8_t { kF32, kF16, kQ4_0, kQ4_1, kQ8_0 };
+enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ8_0 };
 
 // The values of a quantized type that share a scale. scale, min: as the device stores them, f16 bits or, with two levels, one byte.
 struct QuantGroup {
@@ -57,9 +58,10 @@ inline void decode_q4_1(const std::byte* p, int, QuantGroup& g) { g.scale = load
 inline void decode_q8_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); std::memcpy(g.q.data(), p + 2, 32); }
 }  // namespace detail
 
-inline constexpr std::array<WeightFormat, 5> kWeightFormats{{
+inline constexpr std::array<WeightFormat, 6> kWeightFormats{{
     {.type = WeightType::kF32, .name = "F32", .ggml_type = 0, .block_bytes = 4, .bits = 32, .element = DType::kF32},
     {.type = WeightType::kF16, .name = "F16", .ggml_type = 1, .block_bytes = 2, .bits = 16},
+    {.type = WeightType::kBF16, .name = "BF16", .ggml_type = 30, .block_bytes = 2, .bits = 16, .element = DType::kBF16},
     {.type = WeightType::kQ4_0, .name = "Q4_0", .ggml_type = 2, .block = 32, .block_bytes = 18, .bits = 4, .zero_point = 8, .decode = detail::decode_q4_0},
     {.type = WeightType::kQ4_1, .name = "Q4_1", .ggml_type = 3, .block = 32, .block_bytes = 20, .bits = 4, .has_min = true, .decode = detail::decode_q4_1},
     {.type = WeightType::kQ8_0, .name = "Q8_0", .ggml_type = 8, .block = 32, .block_bytes = 34, .bits = 8, .decode = detail::decode_q8_0},
@@ -97,7 +99,7 @@ inline float level(const WeightFormat& format, uint16_t value, uint16_t super) {
 inline float plain_value(DType element, const std::byte* p) {
   float value = 0.0f;
   if (element == DType::kF32) std::memcpy(&value, p, 4);
-  else value = half_to_float(load_u16(p));
+  else value = element == DType::kF16 ? half_to_float(load_u16(p)) : std::bit_cast<float>(uint32_t{load_u16(p)} << 16);
   return value;
 }
 }  // namespace detail
