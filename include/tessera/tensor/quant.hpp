@@ -1,6 +1,6 @@
 // Weight types of model files: block formats, and how each becomes planes of small integers, scales and minima.
 // A weight value is scale · (q − zero_point) + min. With two levels of scales, scale and min are integers times two f16 of the whole block.
-// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 8, 30).
+// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 30).
 #pragma once
 #include <array>
 #include <bit>
@@ -14,7 +14,7 @@
 
 namespace tessera {
 
-enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ8_0 };
+enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0 };
 
 // The values of a quantized type that share a scale. scale, min: as the device stores them, f16 bits or, with two levels, one byte.
 struct QuantGroup {
@@ -60,16 +60,18 @@ inline void add_fifth_bits(const std::byte* p, QuantGroup& group) {
   for (size_t i = 0; i < 32; ++i) group.q[i] |= static_cast<uint8_t>(((static_cast<unsigned>(p[i / 8]) >> (i % 8)) & 1u) << 4);
 }
 inline void decode_q5_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); split_nibbles(p + 6, g); add_fifth_bits(p + 2, g); }
+inline void decode_q5_1(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); g.min = load_u16(p + 2); split_nibbles(p + 8, g); add_fifth_bits(p + 4, g); }
 inline void decode_q8_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); std::memcpy(g.q.data(), p + 2, 32); }
 }  // namespace detail
 
-inline constexpr std::array<WeightFormat, 7> kWeightFormats{{
+inline constexpr std::array<WeightFormat, 8> kWeightFormats{{
     {.type = WeightType::kF32, .name = "F32", .ggml_type = 0, .block_bytes = 4, .bits = 32, .element = DType::kF32},
     {.type = WeightType::kF16, .name = "F16", .ggml_type = 1, .block_bytes = 2, .bits = 16},
     {.type = WeightType::kBF16, .name = "BF16", .ggml_type = 30, .block_bytes = 2, .bits = 16, .element = DType::kBF16},
     {.type = WeightType::kQ4_0, .name = "Q4_0", .ggml_type = 2, .block = 32, .block_bytes = 18, .bits = 4, .zero_point = 8, .decode = detail::decode_q4_0},
     {.type = WeightType::kQ4_1, .name = "Q4_1", .ggml_type = 3, .block = 32, .block_bytes = 20, .bits = 4, .has_min = true, .decode = detail::decode_q4_1},
     {.type = WeightType::kQ5_0, .name = "Q5_0", .ggml_type = 6, .block = 32, .block_bytes = 22, .bits = 5, .zero_point = 16, .decode = detail::decode_q5_0},
+    {.type = WeightType::kQ5_1, .name = "Q5_1", .ggml_type = 7, .block = 32, .block_bytes = 24, .bits = 5, .has_min = true, .decode = detail::decode_q5_1},
     {.type = WeightType::kQ8_0, .name = "Q8_0", .ggml_type = 8, .block = 32, .block_bytes = 34, .bits = 8, .decode = detail::decode_q8_0},
 }};
 
