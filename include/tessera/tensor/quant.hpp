@@ -1,6 +1,6 @@
 // Weight types of model files: block formats, and how each becomes planes of small integers, scales and minima.
 // A weight value is scale · (q − zero_point) + min. With two levels of scales, scale and min are integers times two f16 of the whole block.
-// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 30).
+// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 12, 30).
 #pragma once
 #include <array>
 #include <bit>
@@ -14,7 +14,7 @@
 
 namespace tessera {
 
-enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0 };
+enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K };
 
 // The values of a quantized type that share a scale. scale, min: as the device stores them, f16 bits or, with two levels, one byte.
 struct QuantGroup {
@@ -62,9 +62,24 @@ inline void add_fifth_bits(const std::byte* p, QuantGroup& group) {
 inline void decode_q5_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); split_nibbles(p + 6, g); add_fifth_bits(p + 2, g); }
 inline void decode_q5_1(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); g.min = load_u16(p + 2); split_nibbles(p + 8, g); add_fifth_bits(p + 4, g); }
 inline void decode_q8_0(const std::byte* p, int, QuantGroup& g) { g.scale = load_u16(p); std::memcpy(g.q.data(), p + 2, 32); }
+// Two halves, then 6 bits each of eight scales and eight minima that are subtracted: the first four of both whole bytes' lower 6 bits, the
+// last four 4 bits in a byte for both and 2 bits on top of the first four.
+inline void decode_k_levels(const std::byte* p, int group, QuantGroup& out) {
+  const auto byte = [p](int i) { return static_cast<unsigned>(p[4 + i]); };
+  out.super_scale = load_u16(p);
+  out.super_min = load_u16(p + 2) ^ 0x8000u;
+  const bool first = group < 4;
+  out.scale = static_cast<uint16_t>(first ? byte(group) & 63u : (byte(group + 4) & 15u) | byte(group - 4) >> 6 << 4);
+  out.min = static_cast<uint16_t>(first ? byte(group + 4) & 63u : byte(group + 4) >> 4 | byte(group) >> 6 << 4);
+}
+// Groups 2n and 2n + 1 are the low and the high nibbles of 32 bytes.
+inline void decode_k_nibbles(const std::byte* p, int group, QuantGroup& out) {
+  for (size_t i = 0; i < 32; ++i) out.q[i] = static_cast<uint8_t>(static_cast<unsigned>(p[group / 2 * 32 + static_cast<int>(i)]) >> (group % 2 * 4)) & 15u;
+}
+inline void decode_q4_k(const std::byte* p, int group, QuantGroup& out) { decode_k_levels(p, group, out); decode_k_nibbles(p + 16, group, out); }
 }  // namespace detail
 
-inline constexpr std::array<WeightFormat, 8> kWeightFormats{{
+inline constexpr std::array<WeightFormat, 9> kWeightFormats{{
     {.type = WeightType::kF32, .name = "F32", .ggml_type = 0, .block_bytes = 4, .bits = 32, .element = DType::kF32},
     {.type = WeightType::kF16, .name = "F16", .ggml_type = 1, .block_bytes = 2, .bits = 16},
     {.type = WeightType::kBF16, .name = "BF16", .ggml_type = 30, .block_bytes = 2, .bits = 16, .element = DType::kBF16},
@@ -73,6 +88,7 @@ inline constexpr std::array<WeightFormat, 8> kWeightFormats{{
     {.type = WeightType::kQ5_0, .name = "Q5_0", .ggml_type = 6, .block = 32, .block_bytes = 22, .bits = 5, .zero_point = 16, .decode = detail::decode_q5_0},
     {.type = WeightType::kQ5_1, .name = "Q5_1", .ggml_type = 7, .block = 32, .block_bytes = 24, .bits = 5, .has_min = true, .decode = detail::decode_q5_1},
     {.type = WeightType::kQ8_0, .name = "Q8_0", .ggml_type = 8, .block = 32, .block_bytes = 34, .bits = 8, .decode = detail::decode_q8_0},
+    {.type = WeightType::kQ4_K, .name = "Q4_K", .ggml_type = 12, .block = 256, .block_bytes = 144, .bits = 4, .element = DType::kU8, .has_min = true, .decode = detail::decode_q4_k},
 }};
 
 constexpr const WeightFormat& format_of(WeightType type) { return kWeightFormats[static_cast<size_t>(type)]; }
