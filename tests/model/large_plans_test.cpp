@@ -108,7 +108,8 @@ TEST_P(LargePlans, StayWithinEveryDevicesLimits) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LargePlans,
                          testing::Values(LargeCase{"SmolLM2_135M_Q4_1", kSmolLm2, WeightType::kQ4_1}, LargeCase{"Llama32_1B_Q4_0", kLlama32_1B, WeightType::kQ4_0},
-                                         LargeCase{"Llama31_8B_Q4_K", kLlama31_8B, WeightType::kQ4_K}, LargeCase{"Llama31_8B_Q8_0", kLlama31_8B, WeightType::kQ8_0}, LargeCase{"Llama31_8B_F16", kLlama31_8B, WeightType::kF16}),
+                                         LargeCase{"Llama31_8B_Q4_K", kLlama31_8B, WeightType::kQ4_K}, LargeCase{"Llama31_8B_Q6_K", kLlama31_8B, WeightType::kQ6_K},
+                                         LargeCase{"Llama31_8B_Q8_0", kLlama31_8B, WeightType::kQ8_0}, LargeCase{"Llama31_8B_F16", kLlama31_8B, WeightType::kF16}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 // The distinct programs of plans, each lowered and compiled once, by compilers that need no device.

@@ -1,6 +1,6 @@
 // Weight types of model files: block formats, and how each becomes planes of small integers, scales and minima.
 // A weight value is scale · (q − zero_point) + min. With two levels of scales, scale and min are integers times two f16 of the whole block.
-// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 12, 13, 30).
+// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30).
 #pragma once
 #include <array>
 #include <bit>
@@ -14,7 +14,7 @@
 
 namespace tessera {
 
-enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K };
+enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K };
 
 // The values of a quantized type that share a scale. scale, min: as the device stores them, f16 bits or, with two levels, one byte.
 struct QuantGroup {
@@ -83,9 +83,20 @@ inline void decode_q5_k(const std::byte* p, int group, QuantGroup& out) {
   decode_k_nibbles(p + 48, group, out);
   for (size_t i = 0; i < 32; ++i) out.q[i] |= static_cast<uint8_t>((static_cast<unsigned>(p[16 + i]) >> group & 1u) << 4);
 }
+// Each half of 128 values: 64 bytes whose low nibbles are its first 64 values' lower bits, whose high nibbles the others'; 32 bytes of two upper bits,
+// of values 32 apart. 128 + 64 bytes for both, 16 signed scales, one half.
+inline void decode_q6_k(const std::byte* p, int group, QuantGroup& out) {
+  const int half = group / 8, quarter = group % 8 / 2, first = group % 2 * 16;
+  const std::byte* low = p + half * 64 + quarter % 2 * 32 + first;
+  const std::byte* high = p + 128 + half * 32 + first;
+  for (size_t i = 0; i < 16; ++i)
+    out.q[i] = static_cast<uint8_t>((static_cast<unsigned>(low[i]) >> (quarter / 2 * 4) & 15u) | (static_cast<unsigned>(high[i]) >> (quarter * 2) & 3u) << 4);
+  out.scale = static_cast<uint8_t>(p[192 + group]);
+  out.super_scale = load_u16(p + 208);
+}
 }  // namespace detail
 
-inline constexpr std::array<WeightFormat, 10> kWeightFormats{{
+inline constexpr std::array<WeightFormat, 11> kWeightFormats{{
     {.type = WeightType::kF32, .name = "F32", .ggml_type = 0, .block_bytes = 4, .bits = 32, .element = DType::kF32},
     {.type = WeightType::kF16, .name = "F16", .ggml_type = 1, .block_bytes = 2, .bits = 16},
     {.type = WeightType::kBF16, .name = "BF16", .ggml_type = 30, .block_bytes = 2, .bits = 16, .element = DType::kBF16},
@@ -96,6 +107,7 @@ inline constexpr std::array<WeightFormat, 10> kWeightFormats{{
     {.type = WeightType::kQ8_0, .name = "Q8_0", .ggml_type = 8, .block = 32, .block_bytes = 34, .bits = 8, .decode = detail::decode_q8_0},
     {.type = WeightType::kQ4_K, .name = "Q4_K", .ggml_type = 12, .block = 256, .block_bytes = 144, .bits = 4, .element = DType::kU8, .has_min = true, .decode = detail::decode_q4_k},
     {.type = WeightType::kQ5_K, .name = "Q5_K", .ggml_type = 13, .block = 256, .block_bytes = 176, .bits = 5, .element = DType::kU8, .has_min = true, .decode = detail::decode_q5_k},
+    {.type = WeightType::kQ6_K, .name = "Q6_K", .ggml_type = 14, .block = 256, .block_bytes = 210, .bits = 6, .element = DType::kI8, .group = 16, .zero_point = 32, .decode = detail::decode_q6_k},
 }};
 
 constexpr const WeightFormat& format_of(WeightType type) { return kWeightFormats[static_cast<size_t>(type)]; }
