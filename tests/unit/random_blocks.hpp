@@ -16,7 +16,7 @@ struct HalfFields {
   int min = -1;        // −1: has none
   float levels = 1.0f;  // of the integers that scale and min are multiplied by
 };
-inline constexpr HalfFields kHalfFields[] = {{WeightType::kQ4_0, 0}, {WeightType::kQ4_1, 0, 2}, {WeightType::kQ5_0, 0}, {WeightType::kQ5_1, 0, 2}, {WeightType::kQ8_0, 0}, {WeightType::kQ4_K, 0, 2, 63.0f}, {WeightType::kQ5_K, 0, 2, 63.0f}, {WeightType::kQ6_K, 208, -1, 128.0f}};
+inline constexpr HalfFields kHalfFields[] = {{WeightType::kQ4_0, 0}, {WeightType::kQ4_1, 0, 2}, {WeightType::kQ5_0, 0}, {WeightType::kQ5_1, 0, 2}, {WeightType::kQ8_0, 0}, {WeightType::kQ4_K, 0, 2, 63.0f}, {WeightType::kQ5_K, 0, 2, 63.0f}, {WeightType::kQ6_K, 208, -1, 128.0f}, {WeightType::kIQ4_NL, 0}};
 
 // `count` blocks; `bits()` gives 32 random bits. Floats are in ±size; scales too (of two levels: the greatest product), minima in ±5 · size.
 template <class Bits>

@@ -1,6 +1,6 @@
 // Weight types of model files: block formats, and how each becomes planes of small integers, scales and minima.
 // A weight value is scale · (q − zero_point) + min. With two levels of scales, scale and min are integers times two f16 of the whole block.
-// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30).
+// Source of the block formats: the GGUF specification (ggml types 0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 20, 30).
 #pragma once
 #include <array>
 #include <bit>
@@ -14,7 +14,7 @@
 
 namespace tessera {
 
-enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K };
+enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL };
 
 // The values of a quantized type that share a scale. scale, min: as the device stores them, f16 bits or, with two levels, one byte.
 struct QuantGroup {
@@ -46,6 +46,7 @@ struct WeightFormat {
 
 namespace detail {
 inline uint16_t load_u16(const std::byte* p) { uint16_t v; std::memcpy(&v, p, 2); return v; }
+inline constexpr std::array<int8_t, 16> kIQ4_NLCodes = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 // 16 bytes: value i in the low nibble of byte i, value i + 16 in the high nibble.
 inline void split_nibbles(const std::byte* p, QuantGroup& group) {
   for (int i = 0; i < 16; ++i) {
@@ -96,7 +97,7 @@ inline void decode_q6_k(const std::byte* p, int group, QuantGroup& out) {
 }
 }  // namespace detail
 
-inline constexpr std::array<WeightFormat, 11> kWeightFormats{{
+inline constexpr std::array<WeightFormat, 12> kWeightFormats{{
     {.type = WeightType::kF32, .name = "F32", .ggml_type = 0, .block_bytes = 4, .bits = 32, .element = DType::kF32},
     {.type = WeightType::kF16, .name = "F16", .ggml_type = 1, .block_bytes = 2, .bits = 16},
     {.type = WeightType::kBF16, .name = "BF16", .ggml_type = 30, .block_bytes = 2, .bits = 16, .element = DType::kBF16},
@@ -108,6 +109,7 @@ inline constexpr std::array<WeightFormat, 11> kWeightFormats{{
     {.type = WeightType::kQ4_K, .name = "Q4_K", .ggml_type = 12, .block = 256, .block_bytes = 144, .bits = 4, .element = DType::kU8, .has_min = true, .decode = detail::decode_q4_k},
     {.type = WeightType::kQ5_K, .name = "Q5_K", .ggml_type = 13, .block = 256, .block_bytes = 176, .bits = 5, .element = DType::kU8, .has_min = true, .decode = detail::decode_q5_k},
     {.type = WeightType::kQ6_K, .name = "Q6_K", .ggml_type = 14, .block = 256, .block_bytes = 210, .bits = 6, .element = DType::kI8, .group = 16, .zero_point = 32, .decode = detail::decode_q6_k},
+    {.type = WeightType::kIQ4_NL, .name = "IQ4_NL", .ggml_type = 20, .block = 32, .block_bytes = 18, .bits = 4, .codebook = &detail::kIQ4_NLCodes, .decode = detail::decode_q4_0},
 }};
 
 constexpr const WeightFormat& format_of(WeightType type) { return kWeightFormats[static_cast<size_t>(type)]; }
