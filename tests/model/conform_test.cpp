@@ -1,5 +1,5 @@
-// Tiny random models with awkward shapes against what Hugging Face transformers gives on the same dequantized weights (tests/model/conform):
-// logits and likelihoods at every position, greedy continuations through the KV cache, in float mode and in default mode.
+// Tiny random models with awkward shapes, of every weight type and of several at once, against what Hugging Face transformers gives on the same
+// dequantized weights (tests/model/conform): logits and likelihoods at every position, greedy continuations through the KV cache, in float mode and in default mode.
 #include "model_fixture.hpp"
 
 namespace tessera::test {
@@ -61,10 +61,13 @@ TEST_P(Conform, EqualsHuggingFace) {
 
 // The quick tier: one model of each kind of weight and shape; one with each other storage. The full tier: all of them with all.
 std::vector<Case> cases() {
-  const char* const models[] = {"llama-tied-gqa3.F16",    "llama-tied-gqa3.F32",     "llama-tied-gqa3.Q4_0", "llama-tied-gqa3.Q4_1",
-                                "llama-tied-gqa3.Q8_0",   "llama-untied-mqa80.F32",  "llama-untied-mqa80.Q4_0", "llama3-rope.Q4_0",
-                                "llama-bias.F16",         "qwen2-tied-gqa3.F32",     "qwen2-untied-gqa3.Q4_0",
-                                "qwen2-yarn.Q8_0",        "llama-yarn.F32",          "llama-linear.Q8_0"};
+  const char* const models[] = {"llama-tied-gqa3.F16",    "llama-tied-gqa3.F32",    "llama-tied-gqa3.Q4_0",    "llama-tied-gqa3.Q4_1",
+                                "llama-tied-gqa3.Q8_0",   "llama-untied-mqa80.F32", "llama-untied-mqa80.Q4_0", "llama3-rope.Q4_0",
+                                "llama-bias.F16",         "qwen2-tied-gqa3.F32",    "qwen2-untied-gqa3.Q4_0",
+                                "qwen2-yarn.Q8_0",        "llama-yarn.F32",         "llama-linear.Q8_0",
+                                "llama-small.BF16",       "llama-small.Q5_0",       "llama-small.Q5_1",        "llama-small.IQ4_NL",
+                                "llama-wide.Q4_K",        "llama-wide.Q5_K",        "llama-wide.Q6_K",
+                                "llama-mixed.Q4_K",       "llama-fallback.Q4_K"};
   std::vector<Case> out;
   for (const char* model : models) {
     const std::string name = model;
