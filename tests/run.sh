@@ -16,6 +16,8 @@ install_packages g++ cmake ninja-build libexpected-dev nlohmann-json3-dev libutf
   opencl-headers ocl-icd-libopencl1 pocl-opencl-icd libgtest-dev libbenchmark-dev libeigen3-dev \
   clang glslang-tools spirv-tools oclgrind git python3 ccache tmux pkg-config
 
+if [ "$tier" = full ]; then install_packages g++-aarch64-linux-gnu qemu-user-static; fi
+
 # Tests that want the real model take it from here; where it cannot be had each of them says by name that it was skipped.
 if [ -z "${TESSERA_TEST_MODEL:-}" ]; then
   TESSERA_TEST_MODEL=$(fetch_model) || { warn "no model: the tests that need it will be skipped"; TESSERA_TEST_MODEL=""; }
