@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "common.hpp"
-#include "tessera/codegen/kernel_library.hpp"
+#include "tessera/codegen/lower.hpp"
 #include "tessera/plan/dump.hpp"
 
 namespace tessera::eval {

@@ -5,6 +5,7 @@
 #include "../unit/gguf_builder.hpp"
 #include "../unit/offline_compile.hpp"
 #include "model_fixture.hpp"
+#include "tessera/plan/dump.hpp"
 
 namespace tessera::test {
 namespace {

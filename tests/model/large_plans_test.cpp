@@ -10,6 +10,7 @@
 #include "../unit/gguf_builder.hpp"
 #include "../unit/offline_compile.hpp"
 #include "model_fixture.hpp"
+#include "tessera/codegen/lower.hpp"
 
 namespace tessera::test {
 namespace {

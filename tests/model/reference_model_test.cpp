@@ -5,6 +5,8 @@
 
 #include "../unit/gguf_builder.hpp"
 #include "model_fixture.hpp"
+#include "tessera/model/rope_scaling.hpp"
+#include "tessera/ops/op_table.hpp"
 
 namespace tessera::test {
 namespace {

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tessera/codegen/lower.hpp"
+#include "tessera/codegen/variant.hpp"
 #include "tessera/graph/graph.hpp"
 #include "tessera/graph/step_shape.hpp"
 #include "tessera/tensor/weight_layout.hpp"

@@ -1,0 +1,77 @@
+#include "tessera/exec/executor.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "tessera/codegen/lower.hpp"
+
+namespace tessera {
+
+Status Executor::compile(const std::vector<const Plan*>& plans, const Progress& progress) {
+  std::vector<LoweredKernel> missing;
+  for (const Plan* plan : plans)
+    for (const Dispatch& dispatch : plan->dispatches) {
+      TESSERA_ASSIGN(LoweredKernel lowered, lower(embedded_kernels(), dispatch.variant, device_.target(), step_params()));
+      const auto [it, is_new] = programs_.try_emplace(lowered.text, nullptr);
+      if (is_new) missing.push_back(std::move(lowered));
+    }
+  for (size_t i = 0; i < missing.size(); ++i) {
+    if (progress) progress(i, missing.size());
+    const uint64_t misses = cache_.counters().misses;
+    auto kernel = cache_.get(device_, missing[i]);
+    if (!kernel) return fail(std::move(kernel).error().within("kernel " + missing[i].entry));
+    if (cache_.counters().misses != misses) new_programs_.push_back(kernel->get());
+    programs_[missing[i].text] = std::move(*kernel);
+  }
+  return {};
+}
+
+Result<Step> Executor::prepare(Plan plan) {
+  Step step{std::move(plan), nullptr};
+  TESSERA_ASSIGN(step.list, device_.create_list());
+  const Resources::Object* params = resources_.find(kParamsResource);
+  for (const Dispatch& dispatch : step.plan.dispatches) {
+    TESSERA_ASSIGN(const LoweredKernel lowered, lower(embedded_kernels(), dispatch.variant, device_.target(), step_params()));
+    gpu::DispatchInfo info;
+    info.kernel = programs_.at(lowered.text).get();
+    info.workgroups = dispatch.workgroups;
+    info.label = dispatch.label;
+    for (const KernelSlot& slot : lowered.slots) {
+      if (slot.tensor == kParamsResource) {
+        info.bindings.push_back({params->buffer.get(), 0, params->buffer->bytes(), nullptr});
+        continue;
+      }
+      for (const PlanBinding& binding : dispatch.bindings)
+        if (binding.slot == slot.tensor) {
+          TESSERA_ASSIGN(gpu::Binding place, resources_.binding(step.plan, step.plan.objects[static_cast<size_t>(binding.object)]));
+          info.bindings.push_back(place);
+        }
+    }
+    for (const KernelArg& arg : lowered.args) info.args.push_back(dispatch.args.at(arg.name));
+    if (Status status = step.list->dispatch(info); !status) return fail(std::move(status).error().within(dispatch.label));
+  }
+  TESSERA_TRY(step.list->finish());
+  return step;
+}
+
+Status Executor::run(Step& step, const StepParams& params) {
+  Resources::Object* buffer = resources_.find(kParamsResource);
+  TESSERA_TRY(device_.write(*buffer->buffer, 0, std::as_bytes(std::span(&params, 1))));
+  auto fence = device_.submit(*step.list, profile_ != nullptr);
+  if (!fence) return fail(std::move(fence).error());
+  if (profile_ == nullptr) return {};
+  TESSERA_TRY((*fence)->wait());
+  profile_->add(step.plan, (*fence)->dispatch_microseconds());
+  return {};
+}
+
+void Executor::store_new_programs(const Progress& progress) {
+  for (size_t i = 0; i < new_programs_.size(); ++i) {
+    if (progress) progress(i, new_programs_.size());
+    cache_.store(device_, *new_programs_[i]);
+  }
+  new_programs_.clear();
+}
+
+}  // namespace tessera
