@@ -86,7 +86,6 @@ std::vector<WordCase> word_cases(int width) {
     cases.push_back({lane_from("high_nibbles(", bytes, ")"), static_cast<float>(b >> 4)});
     cases.push_back({lane_from("join_bits(low_nibbles(", bytes, "), ", bytes, ", 3, 2)"), static_cast<float>((b & 15u) | ((b >> 3) & 3u) << 4)});
     cases.push_back({lane_from("join_bits(high_nibbles(", bytes, "), ", bytes, ", 7, 1)"), static_cast<float>((b >> 4) | (b >> 7) << 4)});
-    cases.push_back({lane_from("look_up(q, high_nibbles(", bytes, "))"), static_cast<float>(byte(static_cast<int>(b >> 4)))});
     cases.push_back({lane_of("unsigned_bytes"), static_cast<float>(b)});
     cases.push_back({lane_of("signed_bytes"), static_cast<float>(static_cast<int8_t>(b))});
   }

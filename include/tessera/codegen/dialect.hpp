@@ -136,7 +136,6 @@ inline constexpr Word kWords[] = {
     {"high_nibbles", "bytesw(bytesw)", "(({0}) >> (uchar)4)", "((({0}) >> 4) & 0x0f0f0f0fu)"},
     {"join_bits", "bytesw(bytesw,bytesw,int,int)", "(({0}) | (((({1}) >> (uchar)({2})) & (uchar)((1 << ({3})) - 1)) << (uchar)4))",
      "(({0}) | (((({1}) >> ({2})) & (((1u << ({3})) - 1u) * 0x01010101u)) << 4))"},
-    {"look_up", "bytesw(uint4,bytesw)", "shuffle(as_uchar16({0}), {1})", "look_up_({0}, {1})", "look_up_"},
     {"unsigned_bytes", "floatw(bytesw)", "convert_float{W}({0})", "unpack_u8_({0})", "unpack_u8_"},
     {"signed_bytes", "floatw(bytesw)", "convert_float{W}(as_char{W}({0}))", "unpack_i8_({0})", "unpack_i8_"},
 };
@@ -194,12 +193,6 @@ inline constexpr Helper kHelpers[] = {
 })"},
     {.name = "load_half4_", .glsl = "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
     {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }"},
-    {.name = "look_up_", .glsl = R"(uint look_up_(uvec4 table, uint indices) {
-  const uvec4 i = (uvec4(indices) >> uvec4(0, 8, 16, 24)) & 15u;
-  const uvec4 words = uvec4(table[i.x >> 2], table[i.y >> 2], table[i.z >> 2], table[i.w >> 2]);
-  const uvec4 bytes = (words >> ((i & 3u) * 8u)) & 255u;
-  return bytes.x | (bytes.y << 8) | (bytes.z << 16) | (bytes.w << 24);
-})"},
     {.name = "load_bf16_4_",
      .glsl = "vec4 load_bf16_4_(uvec2 q) { return uintBitsToFloat(uvec4(q.x << 16, q.x & 0xffff0000u, q.y << 16, q.y & 0xffff0000u)); }"},
     {.name = "bytes_of_", .width = 4,

@@ -2,7 +2,6 @@
 // What passes may fold in (plan/passes): `gamma` (the RMSNorm before it, one token only), `residual`, and gated weights (SwiGLU).
 #pragma once
 #include <cmath>
-#include <cstring>
 
 #include "tessera/ops/op.hpp"
 
@@ -32,20 +31,14 @@ inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc, int 
   // Planes of plain floats are the same kernel text but for the binding, which is part of the variant by its layout.
   const WeightFormat& format = format_of(desc.type());
   const bool quantized = is_quantized(desc.type());
-  std::map<std::string, int64_t> consts = {{"BITS", quantized ? format.low_bits() : 32},
-                                           {"HIGH", quantized ? format.high_bits() : 0},
-                                           {"GROUP", quantized ? format.group : 4},
-                                           {"SUPER", format.two_levels() ? format.block / format.group : 0},
-                                           {"ZERO", format.zero_point},
-                                           {"HAS_MIN", format.has_min},
-                                           {"CODEBOOK", format.codebook != nullptr},
-                                           {"TEXELS", quantized ? format.low_bits() * width / 16 + ceil_div(format.high_bits() * width, 16) : 1}};
-  for (size_t word = 0; word < 4; ++word) {
-    int32_t bytes = 0;
-    if (format.codebook != nullptr) std::memcpy(&bytes, format.codebook->data() + 4 * word, 4);
-    consts[cat("CODES", word)] = bytes;
-  }
-  return consts;
+  return {{"BITS", quantized ? format.low_bits() : 32},
+          {"HIGH", quantized ? format.high_bits() : 0},
+          {"GROUP", quantized ? format.group : 4},
+          {"SUPER", format.two_levels() ? format.block / format.group : 0},
+          {"ZERO", format.zero_point},
+          {"HAS_MIN", format.has_min},
+          {"CODEBOOK", format.codebook != nullptr},
+          {"TEXELS", quantized ? format.low_bits() * width / 16 + ceil_div(format.high_bits() * width, 16) : 1}};
 }
 
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
