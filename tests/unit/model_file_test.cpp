@@ -339,7 +339,12 @@ const Case kBroken[] = {
      "'blk.0.attn_norm.weight' has type Q4_0; supported for it: F32, F16, BF16"},
     {"integer matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 24; }, kUnsupported,
      "has type I8; supported for it: F32, F16, BF16, Q4_0, Q4_1"},
-    {"f64 matrix", [](GgufBuilder& f) { f.tensor_named("blk.0.attn_q.weight").type = 28; }, kUnsupported, "'blk.0.attn_q.weight' has type F64"},
+    {"f64 matrix",
+     [](GgufBuilder& f) {
+       f.tensor_named("blk.0.attn_q.weight").type = 28;
+       f.tensor_named("blk.0.attn_q.weight").data_bytes *= 2;
+     },
+     kUnsupported, "'blk.0.attn_q.weight' has type F64"},
     {"k-quant",
      [](GgufBuilder& f) {
        f.add_tensor("output.weight", {256, 80}, 10);
