@@ -68,7 +68,7 @@ namespace {
 Result<std::optional<Storage>> storage_option(const std::string& name) {
   if (name.empty()) return std::optional<Storage>();
   const auto storage = storage_from_name(name);
-  if (!storage) return fail(ErrorCode::kInvalidArgument, cat("no storage named '", escaped(name), "'; there are buffer, image2d"));
+  if (!storage) return fail(ErrorCode::kInvalidArgument, cat("no storage named '", escaped(name), "'; there are ", storage_names()));
   return storage;
 }
 }  // namespace

@@ -25,8 +25,8 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("-c,--context", options.context_tokens, "tokens of context (default: as trained, at most 4096)")->check(CLI::PositiveNumber);
   app.add_option("--stop", options.generate.stop, "end the answer before this text (repeatable)")->allow_extra_args(false);
   app.add_option("--chat-template", options.chat_template, "a built-in template instead of the file's: chatml");
-  app.add_option("--weights-in", options.weights_in, "storage of weights: buffer, image2d (default: what suits the device)");
-  app.add_option("--activations-in", options.activations_in, "storage of activations: buffer, image2d");
+  app.add_option("--weights-in", options.weights_in, "storage of weights: " + tessera::storage_names() + " (default: what suits the device)");
+  app.add_option("--activations-in", options.activations_in, "storage of activations, likewise");
   app.add_flag("--json", options.json, "the answer and its figures as one JSON object");
   CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
   app.add_flag("-v,--verbose", options.verbose, "say more: model, device, memory, sampler")->excludes(quiet);
@@ -57,7 +57,7 @@ tessera::Result<std::string> read_text(const std::string& path) {
 tessera::Result<std::optional<tessera::Storage>> storage(const std::string& name) {
   if (name.empty()) return std::optional<tessera::Storage>();
   const auto found = tessera::storage_from_name(name);
-  if (!found) return tessera::fail(tessera::ErrorCode::kInvalidArgument, "no storage named '" + name + "'; there are buffer and image2d");
+  if (!found) return tessera::fail(tessera::ErrorCode::kInvalidArgument, "no storage named '" + name + "'; there are " + tessera::storage_names());
   return found;
 }
 

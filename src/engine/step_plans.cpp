@@ -10,6 +10,7 @@ Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<W
   const int32_t context = context_tokens(config, options);
   if (context < 1 || context > config.context_length)
     return fail(ErrorCode::kInvalidArgument, cat("context of ", context, " tokens: the model was trained for 1 to ", config.context_length));
+  if (options.weight_parts < 0) return fail(ErrorCode::kInvalidArgument, cat("weights in ", options.weight_parts, " parts"));
   const Tuning tuning = tuning_for(device, options);
   StepPlans out;
   StepRequest request{.config = &config, .weights = &weights, .shape = {}, .pages = ceil_div(context, kPageTokens), .page_tokens = kPageTokens,

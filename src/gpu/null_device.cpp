@@ -92,7 +92,7 @@ Status check_binding(const Binding& binding, const KernelSlot& slot, const Devic
 
 std::string binding_text(const Binding& binding, const KernelSlot& slot) {
   if (binding.image != nullptr)
-    return cat(slot.tensor, "=", name_of(slot.storage), " ", binding.image->layout().image_width(), "x", binding.image->layout().image_height());
+    return cat(slot.tensor, "=", name_of(slot.storage), " ", text_of(binding.image->layout().extent()));
   return cat(slot.tensor, "=buffer[", binding.offset, "+", binding.bytes, "]");
 }
 
@@ -170,15 +170,9 @@ class NullDeviceImpl final : public NullDevice {
   }
 
   Result<std::unique_ptr<Image>> create_image(const Layout& layout) override {
-    if (layout.storage != Storage::kImage2D && layout.storage != Storage::kImageBuffer)
-      return fail(ErrorCode::kUnsupported, cat("storage ", name_of(layout.storage), " as an image"));
+    if (!is_image(layout.storage)) return fail(ErrorCode::kUnsupported, cat("storage ", name_of(layout.storage), " as an image"));
     if (layout.grid.empty() || layout.texels() <= 0) return fail(ErrorCode::kInvalidArgument, "an image without texels");
-    const bool flat = layout.storage == Storage::kImageBuffer;
-    const int64_t max_width = flat ? state_.info.max_image_buffer_texels : state_.info.max_image_width;
-    const int64_t max_height = flat ? 1 : state_.info.max_image_height;
-    if (layout.image_width() > max_width || layout.image_height() > max_height)
-      return fail(ErrorCode::kLimit, cat(name_of(layout.storage), " of ", layout.image_width(), " x ", layout.image_height(), " pixels; ",
-                                         state_.info.name, " allows ", max_width, " x ", max_height));
+    if (auto status = check_limits(layout, state_.info.storage_limits()); !status) return fail(std::move(status).error().within(state_.info.name));
     TESSERA_TRY(check_memory(layout.object_bytes()));
     return std::make_unique<NullImage>(state_, layout);
   }
@@ -247,10 +241,8 @@ class NullDeviceImpl final : public NullDevice {
     return {};
   }
   static Status check_rows(const Image& image, int64_t row, int64_t rows, size_t bytes) {
-    const Layout& layout = image.layout();
-    const int64_t available = layout.storage == Storage::kImageBuffer ? layout.rows() : layout.image_height();
-    TESSERA_TRY(check_range(row, rows, available, "rows"));
-    const int64_t needed = rows * (layout.object_bytes() / available);
+    TESSERA_TRY(check_range(row, rows, image.layout().lines(), "rows"));
+    const int64_t needed = rows * image.layout().line_bytes();
     if (bytes == static_cast<size_t>(needed)) return {};
     return fail(ErrorCode::kInvalidArgument, cat(rows, " image rows take ", needed, " bytes, ", bytes, " were given"));
   }

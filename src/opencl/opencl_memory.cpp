@@ -1,6 +1,8 @@
 #include "opencl_memory.hpp"
 
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "tessera/base/text.hpp"
 
@@ -14,8 +16,8 @@ Status check_range(int64_t offset, int64_t bytes, int64_t available, std::string
 
 // Rows [row, row + rows) exist and `bytes` is exactly their size.
 Status check_rows(const OpenClImage& image, int64_t row, int64_t rows, size_t bytes) {
-  TESSERA_TRY(check_range(row, rows, image.rows(), "rows"));
-  const int64_t needed = rows * image.row_bytes();
+  TESSERA_TRY(check_range(row, rows, image.layout().lines(), "rows"));
+  const int64_t needed = rows * image.layout().line_bytes();
   if (bytes == static_cast<size_t>(needed)) return {};
   return fail(ErrorCode::kInvalidArgument, cat(rows, " image rows take ", needed, " bytes, ", bytes, " were given"));
 }
@@ -36,17 +38,18 @@ Result<cl_channel_type> channel_type(DType element) {
 // Texels wider than 4 elements are several RGBA pixels.
 cl_channel_order channel_order(int lanes) { return lanes == 1 ? CL_R : lanes == 2 ? CL_RG : CL_RGBA; }
 
+// What OpenCL calls a storage; nothing for one that is no image.
+std::optional<cl_mem_object_type> image_type(Storage storage) {
+  constexpr std::pair<Storage, cl_mem_object_type> kTypes[] = {{Storage::kImageBuffer, CL_MEM_OBJECT_IMAGE1D_BUFFER}, {Storage::kImage2D, CL_MEM_OBJECT_IMAGE2D}};
+  for (const auto& [known, type] : kTypes)
+    if (known == storage) return type;
+  return std::nullopt;
+}
+
 Status check_image(const Layout& layout, const DeviceInfo& info) {
-  if (layout.storage != Storage::kImage2D && layout.storage != Storage::kImageBuffer)
-    return fail(ErrorCode::kUnsupported, cat("storage ", name_of(layout.storage), " as an OpenCL image"));
   if (layout.grid.empty() || layout.texels() <= 0) return fail(ErrorCode::kInvalidArgument, "an image without texels");
-  const bool flat = layout.storage == Storage::kImageBuffer;
-  const int64_t max_width = flat ? info.max_image_buffer_texels : info.max_image_width;
-  const int64_t max_height = flat ? 1 : info.max_image_height;
-  if (layout.image_width() <= max_width && layout.image_height() <= max_height && layout.object_bytes() <= info.max_allocation_bytes) return {};
-  return fail(ErrorCode::kLimit,
-              cat(name_of(layout.storage), " of ", layout.image_width(), " x ", layout.image_height(), " pixels, ", layout.object_bytes(), " bytes; ",
-                  info.name, " allows ", max_width, " x ", max_height, " and ", info.max_allocation_bytes, " bytes"));
+  auto status = check_limits(layout, info.storage_limits());
+  return status ? status : fail(std::move(status).error().within(info.name));
 }
 
 // Asked before creating: drivers answer an image they cannot make with several different errors.
@@ -102,19 +105,21 @@ Result<cl_mem> OpenClBuffer::range(int64_t offset, int64_t bytes) {
 }
 
 Result<std::unique_ptr<OpenClImage>> OpenClImage::create(Driver& driver, const Layout& layout) {
+  const std::optional<cl_mem_object_type> kind = image_type(layout.storage);
+  if (!kind) return fail(ErrorCode::kUnsupported, cat("storage ", name_of(layout.storage), " as an OpenCL image"));
   TESSERA_TRY(check_image(layout, driver.info));
   TESSERA_ASSIGN(const cl_channel_type type, channel_type(layout.element));
   const cl_image_format format{channel_order(layout.lanes), type};
+  TESSERA_TRY(check_format(driver, format, *kind, layout));
+  const ImageExtent extent = layout.extent();
   cl_image_desc desc{};
-  desc.image_width = static_cast<size_t>(layout.image_width());
-  desc.image_type = layout.storage == Storage::kImageBuffer ? CL_MEM_OBJECT_IMAGE1D_BUFFER : CL_MEM_OBJECT_IMAGE2D;
-  TESSERA_TRY(check_format(driver, format, desc.image_type, layout));
+  desc.image_type = *kind;
+  desc.image_width = static_cast<size_t>(extent.width);
+  desc.image_height = static_cast<size_t>(extent.height);  // OpenCL looks at what the type has
   Handle<cl_mem> backing;
-  if (layout.storage == Storage::kImageBuffer) {
+  if (*kind == CL_MEM_OBJECT_IMAGE1D_BUFFER) {
     TESSERA_ASSIGN(backing, create_memory(driver, layout.object_bytes()));
     desc.mem_object = backing.get();
-  } else {
-    desc.image_height = static_cast<size_t>(layout.image_height());
   }
   cl_int code = CL_SUCCESS;
   Handle<cl_mem> memory(driver.cl.CreateImage(driver.context.get(), CL_MEM_READ_WRITE, &format, &desc, nullptr, &code), driver.cl.ReleaseMemObject);
@@ -186,9 +191,9 @@ Status Transfers::fill_zero(OpenClBuffer& buffer, int64_t offset, int64_t bytes)
 Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) {
   TESSERA_TRY(check_rows(image, row, rows, bytes.size()));
   if (bytes.empty()) return {};
-  if (image.backing() != nullptr) return write_blocking(image.backing(), row * image.row_bytes(), bytes);
+  if (image.backing() != nullptr) return write_blocking(image.backing(), row * image.layout().line_bytes(), bytes);
   const size_t origin[3] = {0, static_cast<size_t>(row), 0};
-  const size_t region[3] = {static_cast<size_t>(image.layout().image_width()), static_cast<size_t>(rows), 1};
+  const size_t region[3] = {static_cast<size_t>(image.layout().extent().width), static_cast<size_t>(rows), 1};
   const cl_int code =
       driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data(), 0, nullptr, nullptr);
   TESSERA_TRY(driver_.check_wait(code, "clEnqueueWriteImage"));
@@ -201,11 +206,11 @@ Status Transfers::read_rows(const OpenClImage& image, int64_t row, int64_t rows,
   if (bytes.empty()) return {};
   cl_int code = CL_SUCCESS;
   if (image.backing() != nullptr) {
-    const size_t offset = static_cast<size_t>(row * image.row_bytes());
+    const size_t offset = static_cast<size_t>(row * image.layout().line_bytes());
     code = driver_.cl.EnqueueReadBuffer(driver_.queue.get(), image.backing(), CL_TRUE, offset, bytes.size(), bytes.data(), 0, nullptr, nullptr);
   } else {
     const size_t origin[3] = {0, static_cast<size_t>(row), 0};
-    const size_t region[3] = {static_cast<size_t>(image.layout().image_width()), static_cast<size_t>(rows), 1};
+    const size_t region[3] = {static_cast<size_t>(image.layout().extent().width), static_cast<size_t>(rows), 1};
     code = driver_.cl.EnqueueReadImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data(), 0, nullptr, nullptr);
   }
   TESSERA_TRY(driver_.check_wait(code, "reading image rows"));

@@ -39,9 +39,6 @@ class OpenClImage final : public gpu::Image {
   cl_mem memory() const { return memory_.get(); }
   // Where an image buffer's texels lie; null for other images.
   cl_mem backing() const { return backing_.get(); }
-  // Rows as write_rows counts them, and the bytes of one.
-  int64_t rows() const { return backing_ ? layout_.rows() : layout_.image_height(); }
-  int64_t row_bytes() const { return rows() == 0 ? 0 : layout_.object_bytes() / rows(); }
 
  private:
   OpenClImage(Driver& driver, const Layout& layout, Handle<cl_mem> backing, Handle<cl_mem> memory)

@@ -73,7 +73,7 @@ std::vector<Case> cases() {
     const std::string name = model;
     const bool has_storage_slice = name == "llama-tied-gqa3.Q4_1" || name == "llama-untied-mqa80.F32";
     for (const Storages& storages : kStorages)
-      if (full_tier() || std::string(storages.name) == "buffers" || has_storage_slice) out.push_back({name, storages, Precision::kFloat});
+      if (full_tier() || storages.name == "buffers" || has_storage_slice) out.push_back({name, storages, Precision::kFloat});
     if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0") out.push_back({name, kStorages[0], Precision::kDefault});
   }
   return out;

@@ -79,12 +79,12 @@ std::vector<Case> cases() {
     for (const char* text : {"01_short_en", "03_code_cpp", "05_long_en", "08_whitespace", "10_one_token", "11_chat1"}) {
       // Quick: every text from buffers, one conversation and one token from each other storage (an image read is a function call on PoCL).
       const bool in_slice = std::string(text) == "11_chat1" || std::string(text) == "10_one_token";
-      if (full_tier() || in_slice || std::string(storages.name) == "buffers") out.push_back({text, storages});
+      if (full_tier() || in_slice || storages.name == "buffers") out.push_back({text, storages});
     }
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(SmolLM2, Golden, testing::ValuesIn(cases()), [](const auto& test) { return std::string(test.param.storages.name) + "_" + test.param.text; });
+INSTANTIATE_TEST_SUITE_P(SmolLM2, Golden, testing::ValuesIn(cases()), [](const auto& test) { return test.param.storages.name + "_" + test.param.text; });
 
 }  // namespace
 }  // namespace tessera::test

@@ -96,11 +96,19 @@ inline double negative_log_likelihood(std::span<const float> row, int32_t id) {
 
 inline int32_t greatest(std::span<const float> row) { return static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin()); }
 
-// Two storages for weights and two for activations: a golden test runs once with each.
+// Buffers; then once each kind of image for weights, and for activations.
 struct Storages {
-  const char* name;
+  std::string name;
   std::optional<Storage> weights, activations;
 };
-inline constexpr Storages kStorages[] = {{"buffers", Storage::kBuffer, Storage::kBuffer}, {"weights_image2d", Storage::kImage2D, Storage::kBuffer}, {"activations_image2d", Storage::kBuffer, Storage::kImage2D}};
+inline const std::vector<Storages> kStorages = [] {
+  std::vector<Storages> all{{"buffers", Storage::kBuffer, Storage::kBuffer}};
+  for (size_t s = 1; s < kStorageRows.size(); ++s) {
+    const auto storage = static_cast<Storage>(s);
+    all.push_back({cat("weights_", name_of(storage)), storage, Storage::kBuffer});
+    all.push_back({cat("activations_", name_of(storage)), Storage::kBuffer, storage});
+  }
+  return all;
+}();
 
 }  // namespace tessera::test

@@ -272,12 +272,12 @@ class OpRunner {
   Status write_bytes(const PlanObject& object, std::vector<std::byte> bytes, bool all_untouched) {
     TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(step_.plan, object));
     if (all_untouched) bytes = untouched(object.layout.object_bytes());
-    return place.image != nullptr ? device_.write_rows(*place.image, 0, object.layout.image_height(), bytes) : device_.write(*place.buffer, place.offset, bytes);
+    return place.image != nullptr ? device_.write_rows(*place.image, 0, object.layout.lines(), bytes) : device_.write(*place.buffer, place.offset, bytes);
   }
   Result<std::vector<std::byte>> read_bytes(const PlanObject& object) {
     TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(step_.plan, object));
     std::vector<std::byte> bytes(static_cast<size_t>(object.layout.object_bytes()));
-    TESSERA_TRY(place.image != nullptr ? device_.read_rows(*place.image, 0, object.layout.image_height(), bytes) : device_.read(*place.buffer, place.offset, bytes));
+    TESSERA_TRY(place.image != nullptr ? device_.read_rows(*place.image, 0, object.layout.lines(), bytes) : device_.read(*place.buffer, place.offset, bytes));
     return bytes;
   }
   Result<std::vector<std::byte>> arena_bytes() {

@@ -240,11 +240,12 @@ TEST(CodegenCompile, EveryTexelInEveryStorageAndElement) {
     std::string header, body;
     KernelVariant variant{"k", {}, {}, setting.words};
     for (const std::string texel : {"float", "float2", "float4", "floatw", "int", "int2", "int4", "uint", "uint2", "uint4"})
-      for (Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
+      for (size_t s = 0; s < kStorageRows.size(); ++s)
         for (DType element : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8, DType::kI32, DType::kU32}) {
+          const auto storage = static_cast<Storage>(s);
           const int own = codegen::type_row(texel)->type.lanes;
           Layout layout = test::layout_of(storage, element, own == codegen::kWide ? setting.words.vector_width : own, {100, 3, 5});
-          layout.fold = storage == Storage::kImage2D ? 64 : 0;
+          layout.fold = row_of(storage).form == StorageForm::kLine ? 0 : 64;
           const auto access = [&](bool written) {
             const codegen::TensorDecl decl{"x", texel, written, {"a", "b", "c"}, {}, 1};
             return codegen::TensorAccess::bind(decl, layout, {setting.target, setting.words});

@@ -135,7 +135,6 @@ struct Tensor {
   std::unique_ptr<Buffer> buffer;
   std::unique_ptr<Image> image;
   Binding binding() const { return {.buffer = buffer.get(), .offset = 0, .bytes = buffer != nullptr ? buffer->bytes() : 0, .image = image.get()}; }
-  int64_t rows() const { return layout.storage == Storage::kImageBuffer ? layout.rows() : layout.image_height(); }
 };
 
 constexpr int64_t kGrid[] = {4, 3, 2};
@@ -155,9 +154,10 @@ std::vector<std::byte> packed(const Layout& layout, DType values) {
 std::vector<Layout> layouts(int lanes) {
   std::vector<Layout> out;
   for (DType element : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8})
-    for (Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
+    for (size_t s = 0; s < kStorageRows.size(); ++s)
       for (int64_t fold : {0, 5, 6}) {  // of 12 rows: none, some left over in the last panel, all panels full
-        if (fold != 0 && storage != Storage::kImage2D) continue;
+        const auto storage = static_cast<Storage>(s);
+        if (fold != 0 && row_of(storage).form == StorageForm::kLine) continue;
         out.push_back(test::layout_of(storage, element, lanes, {kGrid[0], kGrid[1], kGrid[2]}));
         out.back().fold = fold;
       }
@@ -175,13 +175,13 @@ class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<
     auto made = device->create_image(layout);
     EXPECT_TRUE(made) << made.error().message();
     out.image = std::move(*made);
-    const Status written = device->write_rows(*out.image, 0, out.rows(), content);
+    const Status written = device->write_rows(*out.image, 0, layout.lines(), content);
     EXPECT_TRUE(written) << written.error().message();
     return out;
   }
   std::vector<std::byte> content(const Tensor& of) {
     std::vector<std::byte> host(of.packed.size());
-    const Status read = of.image != nullptr ? device->read_rows(*of.image, 0, of.rows(), host) : device->read(*of.buffer, 0, host);
+    const Status read = of.image != nullptr ? device->read_rows(*of.image, 0, of.layout.lines(), host) : device->read(*of.buffer, 0, host);
     EXPECT_TRUE(read) << read.error().message();
     return host;
   }

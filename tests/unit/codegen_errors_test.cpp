@@ -209,15 +209,6 @@ TEST(CodegenErrors, AWidthThatTheTargetHasNot) {
   EXPECT_FALSE(lower(KernelTexts{{"k", std::string(kHead) + "}"}}, of, Target::kOpenCL, {"tokens"}).has_value());
 }
 
-TEST(CodegenErrors, AStorageThatKernelsDoNotReach) {
-  KernelVariant of = variant();
-  of.tensors["x"].storage = Storage::kImage3D;
-  const Result<LoweredKernel> kernel = lower(KernelTexts{{"k", std::string(kHead) + "}"}}, of, Target::kGlsl, {"tokens"});
-  ASSERT_FALSE(kernel.has_value());
-  EXPECT_EQ(kernel.error().code(), ErrorCode::kUnsupported);
-  EXPECT_EQ(kernel.error().message(), "k.kernel:1: tensor 'x': kernels do not reach storage image3d yet");
-}
-
 TEST(CodegenErrors, DeepNestingIsAnErrorAndNotACrash) {
   const int depth = 100000;
   std::string signs = "f = ";

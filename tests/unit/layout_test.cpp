@@ -100,14 +100,13 @@ TEST(IndexText, FoldsAndShortens) {
 Layout random_layout(std::mt19937& random) {
   // Channels 1, 3, 5, 127 are 1, 1, 2, 32 slices; the others are rows, heads, groups.
   const int64_t kExtents[] = {1, 2, 3, 5, 7, 16, 32};
-  const Storage kStorages[] = {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D};
   Layout layout;
-  layout.storage = kStorages[random() % 3];
+  layout.storage = static_cast<Storage>(random() % kStorageRows.size());
   layout.element = random() % 2 == 0 ? DType::kF32 : DType::kF16;
   const int kLanes[] = {1, 2, 4, 8, 16};
   layout.lanes = kLanes[is_image(layout.storage) ? 2 + random() % 3 : random() % 5];
   for (size_t axes = 1 + random() % 4; axes > 0; --axes) layout.grid.push_back(kExtents[random() % std::size(kExtents)]);
-  if (layout.storage == Storage::kImage2D && random() % 2 == 0)
+  if (row_of(layout.storage).form != StorageForm::kLine && random() % 2 == 0)
     layout.fold = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(layout.rows()));
   return layout;
 }
@@ -133,14 +132,15 @@ TEST(Layout, EveryTexelHasAPlaceOfItsOwnInsideTheObject) {
   for (int round = 0; round < 150; ++round) {
     const Layout layout = random_layout(random);
     SCOPED_TRACE(describe(layout));
-    const bool image = is_image(layout.storage);
     std::set<int64_t> bytes;
     for_each_texel(layout, [&](const std::vector<int64_t>& coords) {
       const TexelAddress<int64_t> at = locate<int64_t>(layout, coords);
       ASSERT_GE(at.x, 0);
       ASSERT_GE(at.y, 0);
-      ASSERT_LE(at.x + (image ? layout.pixels_per_texel() : 1), image ? layout.image_width() : layout.texels());
-      ASSERT_LT(at.y, image ? layout.image_height() : 1);
+      ASSERT_GE(at.z, 0);
+      ASSERT_LE(at.x + layout.pixels_per_texel(), layout.extent().width);
+      ASSERT_LT(at.y, layout.extent().height);
+      ASSERT_LT(at.z, layout.extent().depth);
       const int64_t begin = host_byte_offset(layout, coords);
       ASSERT_EQ(begin % layout.texel_bytes(), 0);  // texels start at multiples of their size: different starts cannot overlap
       ASSERT_LE(begin + layout.texel_bytes(), layout.object_bytes());
@@ -164,6 +164,7 @@ TEST(Layout, ThePrintedExpressionIsTheHostsAddress) {
       const TexelAddress<int64_t> at = locate<int64_t>(layout, coords);
       ASSERT_EQ(Evaluator(text.x.text(), values).run(), at.x) << text.x.text();
       ASSERT_EQ(Evaluator(text.y.text(), values).run(), at.y) << text.y.text();
+      ASSERT_EQ(Evaluator(text.z.text(), values).run(), at.z) << text.z.text();
     });
   }
 }
@@ -182,6 +183,7 @@ TEST(Layout, TheOutermostExtentIsNotInTheExpression) {
     const TexelAddress<IndexText> after = locate<IndexText>(layout, coords);
     EXPECT_EQ(before.x.text(), after.x.text());
     EXPECT_EQ(before.y.text(), after.y.text());
+    EXPECT_EQ(before.z.text(), after.z.text());
   }
 }
 
@@ -200,8 +202,7 @@ TEST(Layout, AnImageTooHighIsFoldedIntoPanels) {
   const Result<Layout> placed = fit(wanted(Storage::kImage2D, {300, 16}), kLimits);
   ASSERT_TRUE(placed.has_value()) << placed.error().message();
   EXPECT_EQ(placed->fold, 128);
-  EXPECT_EQ(placed->image_width(), 48);
-  EXPECT_EQ(placed->image_height(), 128);
+  EXPECT_EQ(placed->extent(), (ImageExtent{48, 128, 1}));
   const int64_t last[] = {299, 15};
   EXPECT_EQ(locate<int64_t>(*placed, last).x, 2 * 16 + 15);
   EXPECT_EQ(locate<int64_t>(*placed, last).y, 299 - 256);
@@ -229,7 +230,10 @@ TEST(Layout, WhatDoesNotFitIsALimit) {
   for (const Layout& layout : {wanted(Storage::kImage2D, {2, 64}), wanted(Storage::kImage2D, {512, 16}), wanted(Storage::kImageBuffer, {5000}),
                                wanted(Storage::kBuffer, {1 << 16})})
     EXPECT_TRUE(fit(layout, kLimits).has_value()) << describe(layout);
-  EXPECT_EQ(fit(wanted(Storage::kImage3D, {2, 2}), kLimits).error().code(), ErrorCode::kUnsupported);
+  StorageLimits none = kLimits;
+  none.max_image_width = none.max_image_buffer_texels = 0;
+  EXPECT_EQ(fit(wanted(Storage::kImage2D, {2, 2}), none).error().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(fit(wanted(Storage::kImageBuffer, {2, 2}), none).error().code(), ErrorCode::kUnsupported);
 }
 
 }  // namespace

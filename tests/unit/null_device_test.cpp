@@ -53,7 +53,7 @@ TEST_F(NullDeviceTest, LogsEachSubmittedDispatchAsALine) {
   auto fence = std::move(*device->submit(*list, true));
   ASSERT_TRUE(fence->wait());
   EXPECT_TRUE(fence->dispatch_microseconds().empty());
-  const std::string line = "layer 0: add grid 3x2x1 of 8x2x1 x=buffer[64+512] y=image2d 8x4 count=7";
+  const std::string line = "layer 0: add grid 3x2x1 of 8x2x1 x=buffer[64+512] y=image2d 8 x 4 count=7";
   EXPECT_EQ(device->log(), (std::vector<std::string>{line, line}));
   const Counters& counters = device->counters();
   EXPECT_EQ(counters.programs_compiled, 1u);

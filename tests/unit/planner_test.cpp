@@ -171,6 +171,7 @@ TEST(Planner, PutsTensorsWhereTheTuningSays) {
 
 TEST(Planner, FallsBackToBuffersWhereImagesAreTooSmall) {
   DeviceInfo small = device();
+  small.max_image_buffer_texels = 0;
   small.max_image_width = 4;  // a block of quants of 64 columns takes 8 texels, a row of 64 channels 16
   const auto p = plan({32, LogitRows::kLast}, small, images());
   ASSERT_TRUE(p) << p.error().message();

@@ -81,9 +81,6 @@ TEST(TuningRows, SpecialRowsWinAndDevicesLimitThem) {
   EXPECT_TRUE(tuning_for(all.at("adreno-640")).words.subgroups);
   EXPECT_FALSE(tuning_for(all.at("adreno-610")).words.subgroups);   // reports none
   EXPECT_FALSE(tuning_for(all.at("mali-g610")).words.subgroups);
-  DeviceInfo no_images = all.at("adreno-730");
-  no_images.max_image_width = 0;
-  EXPECT_EQ(tuning_for(no_images).weight_storage, Storage::kBuffer);
 }
 
 // Every row is reached by a device, says why, and fits what its devices allow; kernels that reduce need powers of two.

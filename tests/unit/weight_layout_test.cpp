@@ -36,8 +36,9 @@ struct HostPlane {
     const int64_t texel = byte_in_block / layout.texel_bytes(), rest = byte_in_block % layout.texel_bytes();
     const std::array<int64_t, 2> coords{block, texel};
     const TexelAddress<int64_t> place = locate<int64_t>(layout, coords);
-    const int64_t pixel_bytes = layout.texel_bytes() / (is_image(layout.storage) ? layout.pixels_per_texel() : 1);
-    const int64_t offset = (layout.storage == Storage::kImage2D ? place.y * layout.image_width() + place.x : place.x) * pixel_bytes + rest;
+    const ImageExtent extent = layout.extent();
+    const int64_t pixel_bytes = layout.texel_bytes() / (is_image(layout.storage) && layout.lanes > 4 ? layout.lanes / 4 : 1);
+    const int64_t offset = ((place.z * extent.height + place.y) * extent.width + place.x) * pixel_bytes + rest;
     for (int64_t i = offset; i < offset + count; ++i) {
       EXPECT_EQ(bits_read[static_cast<size_t>(i)] & bits, 0) << "two values in byte " << i;
       bits_read[static_cast<size_t>(i)] |= bits;
@@ -223,6 +224,7 @@ TEST(PlaceWeight, PadsABiasToItsLastBlockOnly) {
 TEST(PlaceWeight, FallsBackToBuffersWhereImagesAreTooNarrow) {
   StorageLimits limits = kWide;
   limits.max_image_width = 8;
+  limits.max_image_buffer_texels = 0;
   const auto placement = place_weight(describe(WeightType::kQ4_0, {{64}, 512, false, 0}), 4, Storage::kImage2D, limits);
   ASSERT_TRUE(placement) << placement.error().message();
   EXPECT_EQ(placement->parts.size(), 1u);

@@ -41,22 +41,34 @@ inline constexpr BufferRow kBufferRows[] = {
 };
 // clang-format on
 
-// One pixel of an image. {0} = tensor, {1} = x, {2} = y, {3} = value, {4} = f, i or ui for read_imagef …, {5} = "", i or u for isampler2D …
+// One pixel of an image. {0} = tensor, {1} = x, {2} = y, {3} = z, {4} = value, {5} = f, i or ui for read_imagef …, {6} = "", i or u for isampler2D …
 struct ImageRow {
   Storage storage;
   std::string_view opencl_type, opencl_read, opencl_write;
   std::string_view glsl_in, glsl_read, glsl_out, glsl_write;
-  std::string_view read_needs;
+  std::string_view read_needs, write_needs;
 };
 
 // clang-format off
 inline constexpr ImageRow kImageRows[] = {
-    {Storage::kImageBuffer, "image1d_buffer_t", "read_image{4}({0}, {1})", "write_image{4}({0}, {1}, {3})",
-     "{5}samplerBuffer", "texelFetch({0}, {1})", "{5}imageBuffer", "imageStore({0}, {1}, {3})", {}},
-    {Storage::kImage2D, "image2d_t", "read_image{4}({0}, nearest_, (int2)({1}, {2}))", "write_image{4}({0}, (int2)({1}, {2}), {3})",
-     "{5}texture2D", "texelFetch({0}, ivec2({1}, {2}), 0)", "{5}image2D", "imageStore({0}, ivec2({1}, {2}), {3})", "nearest_ samplerless"},
+    {Storage::kImageBuffer, "image1d_buffer_t", "read_image{5}({0}, {1})", "write_image{5}({0}, {1}, {4})",
+     "{6}samplerBuffer", "texelFetch({0}, {1})", "{6}imageBuffer", "imageStore({0}, {1}, {4})", {}, {}},
+    {Storage::kImage2D, "image2d_t", "read_image{5}({0}, nearest_, (int2)({1}, {2}))", "write_image{5}({0}, (int2)({1}, {2}), {4})",
+     "{6}texture2D", "texelFetch({0}, ivec2({1}, {2}), 0)", "{6}image2D", "imageStore({0}, ivec2({1}, {2}), {4})", "nearest_ samplerless", {}},
 };
 // clang-format on
+
+constexpr const ImageRow* image_row(Storage storage) {
+  for (const ImageRow& row : kImageRows)
+    if (row.storage == storage) return &row;
+  return nullptr;
+}
+// Every image storage is one that kernels reach.
+static_assert([] {
+  for (size_t i = 0; i < kStorageRows.size(); ++i)
+    if (const auto storage = static_cast<Storage>(i); is_image(storage) != (image_row(storage) != nullptr)) return false;
+  return true;
+}());
 
 // What an image of a kind of texel is made of. Pixels of integers that are read as floats are converted: {0} = the pixel; no format: not written.
 struct PixelRow {
@@ -76,7 +88,7 @@ inline constexpr PixelRow kPixelRows[] = {{Kind::kFloat, DType::kF32, "f", "", "
 
 struct AccessText {
   std::string text;
-  std::string_view needs;  // helpers, separated by spaces
+  std::string_view needs;  // helpers and extensions, separated by spaces
 };
 
 // A tensor of the header bound to the layout of this variant.
@@ -100,15 +112,15 @@ class TensorAccess {
 
   // OpenCL: a kernel parameter. GLSL: a global declaration of set 0.
   AccessText declaration(size_t binding) const {
-    if (spelling_.target == Target::kOpenCL) return {opencl_parameter(), {}};
+    if (spelling_.target == Target::kOpenCL) return {opencl_parameter(), needs()};
     const std::string name(decl_->name);
     const std::string place = cat("layout(set = 0, binding = ", binding);
     if (image_ != nullptr && decl_->written)
-      return {cat(place, ", ", pixel_->glsl_format, ") writeonly uniform ", fill(image_->glsl_out, {}), " ", name, ";"), {}};
-    if (image_ != nullptr) return {cat(place, ") uniform ", fill(image_->glsl_in, {}), " ", name, ";"), image_->read_needs};
+      return {cat(place, ", ", pixel_->glsl_format, ") writeonly uniform ", fill(image_->glsl_out, {}), " ", name, ";"), needs()};
+    if (image_ != nullptr) return {cat(place, ") uniform ", fill(image_->glsl_in, {}), " ", name, ";"), needs()};
     const std::string element = buffer_ != nullptr ? std::string(buffer_->glsl_type) : spelling_.type(texel_);
     const std::string_view access = decl_->written ? "writeonly" : "readonly restrict";
-    return {cat(place, ", std430) ", access, " buffer ", name, "_block_ { ", element, " ", name, "[]; };"), buffer_needs()};
+    return {cat(place, ", std430) ", access, " buffer ", name, "_block_ { ", element, " ", name, "[]; };"), needs()};
   }
 
   AccessText read(std::span<const IndexText> coords) const {
@@ -116,11 +128,11 @@ class TensorAccess {
     if (image_ == nullptr) return fill_buffer(buffer_ != nullptr ? spelling_.choose(buffer_->opencl_read, buffer_->glsl_read) : "{0}[{1}]", at.x);
     std::string pixels;
     for (int p = 0; p < layout_.pixels_per_texel(); ++p) {
-      const std::string pixel = fill(spelling_.choose(image_->opencl_read, image_->glsl_read), {at.x + IndexText(p), at.y});
+      const std::string pixel = fill(spelling_.choose(image_->opencl_read, image_->glsl_read), at, p);
       pixels += (p == 0 ? "" : ", ") + spelling_.fill(spelling_.choose(pixel_->opencl_value, pixel_->glsl_value), {&pixel, 1});
     }
     if (layout_.pixels_per_texel() > 1) pixels = spelling_.construct(texel_, pixels);
-    return {pixels, image_->read_needs};
+    return {pixels, needs()};
   }
 
   // A whole statement.
@@ -132,12 +144,12 @@ class TensorAccess {
       return out;
     }
     const std::string_view pattern = spelling_.choose(image_->opencl_write, image_->glsl_write);
-    if (layout_.pixels_per_texel() == 1) return {fill(pattern, {at.x, at.y}, value) + ";", {}};
+    if (layout_.pixels_per_texel() == 1) return {fill(pattern, at, 0, value) + ";", needs()};
     // Several pixels: the value is computed once, then stored a quarter of it (or a half) at a time.
     constexpr std::string_view kParts[] = {"s0123", "s4567", "s89ab", "scdef"};
     std::string out = "{ const " + spelling_.type(texel_) + " texel_ = " + value + "; ";
-    for (int p = 0; p < layout_.pixels_per_texel(); ++p) out += fill(pattern, {at.x + IndexText(p), at.y}, cat("texel_.", kParts[p])) + "; ";
-    return {out + "}", {}};
+    for (int p = 0; p < layout_.pixels_per_texel(); ++p) out += fill(pattern, at, p, cat("texel_.", kParts[p])) + "; ";
+    return {out + "}", needs()};
   }
 
  private:
@@ -165,11 +177,7 @@ class TensorAccess {
   }
 
   Status check_image(int lanes) {
-    for (const ImageRow& row : kImageRows)
-      if (row.storage == layout_.storage) image_ = &row;
-    if (image_ == nullptr)
-      return tessera::fail(ErrorCode::kUnsupported,
-                           cat("tensor '", decl_->name, "': kernels do not reach storage ", name_of(layout_.storage), " yet"));
+    image_ = image_row(layout_.storage);
     if (lanes < 4)
       return tessera::fail(ErrorCode::kUnsupported,
                            cat("tensor '", decl_->name, "': images hold texels of 4 lanes or more; ", decl_->texel, " lives in a buffer"));
@@ -191,17 +199,17 @@ class TensorAccess {
 
   AccessText fill_buffer(std::string_view pattern, const IndexText& index, const std::string& value = {}) const {
     const std::string args[] = {std::string(decl_->name), index.text(), value};
-    return {spelling_.fill(pattern, args), buffer_needs()};
+    return {spelling_.fill(pattern, args), needs()};
   }
-  std::string_view buffer_needs() const { return buffer_ == nullptr ? "" : decl_->written ? buffer_->write_needs : buffer_->read_needs; }
+  std::string_view needs() const {
+    if (image_ != nullptr) return decl_->written ? image_->write_needs : image_->read_needs;
+    return buffer_ == nullptr ? "" : decl_->written ? buffer_->write_needs : buffer_->read_needs;
+  }
 
-  struct Pixel {
-    IndexText x = 0;
-    IndexText y = 0;
-  };
-  std::string fill(std::string_view pattern, const Pixel& at, const std::string& value = {}) const {
-    const std::string args[] = {std::string(decl_->name),        at.x.text(), at.y.text(), value, std::string(pixel_->opencl_suffix),
-                                std::string(pixel_->glsl_prefix)};
+  // The pixel `beside` pixels right of `at`.
+  std::string fill(std::string_view pattern, const TexelAddress<IndexText>& at, int beside = 0, const std::string& value = {}) const {
+    const std::string args[] = {std::string(decl_->name), (at.x + IndexText(beside)).text(), at.y.text(), at.z.text(), value,
+                                std::string(pixel_->opencl_suffix), std::string(pixel_->glsl_prefix)};
     return spelling_.fill(pattern, args);
   }
 

@@ -51,7 +51,11 @@ class KernelAssembly {
 
   std::string opencl_text(const LoweredKernel& kernel, const std::string& body) {
     std::vector<std::string> parameters;
-    for (const auto& tensor : lowering_.tensors) parameters.push_back(tensor->declaration(0).text);
+    for (const auto& tensor : lowering_.tensors) {
+      const AccessText declaration = tensor->declaration(0);
+      lowering_.need(declaration.needs);
+      parameters.push_back(declaration.text);
+    }
     if (!source_.params.empty()) parameters.emplace_back("__global const int* restrict params");
     for (const ScalarDecl& arg : source_.args) parameters.push_back(cat("const ", arg.type, " ", arg.name));
     std::string list;
@@ -135,6 +139,8 @@ class KernelAssembly {
 
   std::string extensions(std::string_view before, std::string_view after) const {
     std::vector<std::string_view> names;
+    for (std::string_view need : lowering_.helpers)
+      if (need.starts_with(lowering_.spelling.choose("cl_", "GL_"))) names.push_back(need);
     for (const Helper& helper : kHelpers) {
       std::string_view rest = used(helper) ? lowering_.spelling.choose(helper.opencl_extensions, helper.glsl_extensions) : std::string_view();
       while (!rest.empty()) {

@@ -70,7 +70,7 @@ struct Lowering {
   std::map<std::string_view, Symbol> globals = {};
   std::map<std::string_view, FnRef> fns = {};
 
-  std::set<std::string_view> helpers = {};  // rows of kHelpers
+  std::set<std::string_view> helpers = {};  // rows of kHelpers, and extensions by name
   std::map<std::string, FnInstance> instances = {};
   std::set<std::string> open_fns = {};  // being lowered: a call of one is recursion
   std::string fn_text = {};             // callees first

@@ -24,8 +24,9 @@ struct Tuning {
   int item_workgroup = 64;     // lanes of kernels whose items are small and independent: embedding, RoPE, element-wise
   int attention_workgroup = 64;  // lanes of attention, a query head of a token each
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
-  Storage weight_storage = Storage::kBuffer;
-  Storage activation_storage = Storage::kBuffer;
+  StorageChoice weight_storage;
+  StorageChoice activation_storage;
+  int weight_parts = 1;        // objects a matrix is cut into at least, by rows: reads of several textures go through several caches
   WordChoice words;            // vector_width is copied in
   bool operator==(const Tuning&) const = default;
 };
@@ -38,6 +39,7 @@ struct TuningRow {
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{}, attention_workgroup{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
+  std::optional<int> weight_parts{};
 
   // "adreno-7xx 740"
   std::string label() const { return cat(family ? name_of(*family) : "any", model.empty() ? "" : " ", model); }
@@ -57,6 +59,7 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("subgroups", tuning.words.subgroups, row.subgroups);
   visit("weights in", tuning.weight_storage, row.weight_storage);
   visit("activations in", tuning.activation_storage, row.activation_storage);
+  visit("weight_parts", tuning.weight_parts, row.weight_parts);
 }
 
 // Row by row, from the general to the special. "Profiles" are the device reports in tests/data/devices.
@@ -132,7 +135,6 @@ inline Tuning tuning_for(const DeviceInfo& info) {
     visit_settings(tuning, *row, [](std::string_view, auto& member, const auto& value) {
       if (value) member = *value;
     });
-  if (info.max_image_width == 0) tuning.weight_storage = tuning.activation_storage = Storage::kBuffer;
   tuning.words.subgroups = tuning.words.subgroups && info.subgroup_max > 0;
   tuning.words.vector_width = tuning.vector_width;
   return tuning;

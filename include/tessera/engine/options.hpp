@@ -25,8 +25,10 @@ struct Progress {
 struct LoadOptions {
   int32_t context_tokens = 0;              // room in the KV cache, for all sessions together; 0: as trained, at most 4096
   Precision precision = Precision::kDefault;
-  std::optional<Storage> weight_storage{};      // instead of what the device's tuning row says
+  // Instead of what the device's tuning row says, and without its fallback: kLimit or kUnsupported where a matrix (an intermediate) cannot lie there.
+  std::optional<Storage> weight_storage{};
   std::optional<Storage> activation_storage{};
+  int32_t weight_parts = 0;                // objects that a matrix is cut into at least, by rows; 0: what the tuning row says
   uint64_t max_device_bytes = 0;           // 0: no cap; else kLimit before anything is loaded if the plan needs more
   std::string cache_folder{};                // compiled programs; empty: $TESSERA_CACHE, else the user's cache folder; "off": none
   bool all_logits = false;                 // also plan steps that give the logits of every position (evaluation)

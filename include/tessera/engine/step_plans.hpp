@@ -34,8 +34,9 @@ inline int32_t context_tokens(const ModelConfig& config, const LoadOptions& opti
 
 inline Tuning tuning_for(const DeviceInfo& device, const LoadOptions& options) {
   Tuning tuning = tuning_for(device);
-  if (options.weight_storage) tuning.weight_storage = *options.weight_storage;
-  if (options.activation_storage) tuning.activation_storage = *options.activation_storage;
+  if (options.weight_storage) tuning.weight_storage = {*options.weight_storage, true};
+  if (options.activation_storage) tuning.activation_storage = {*options.activation_storage, true};
+  if (options.weight_parts != 0) tuning.weight_parts = options.weight_parts;
   return tuning;
 }
 
@@ -56,7 +57,8 @@ struct StepPlans {
   std::map<std::string, Layout> shared;   // every object that is not of the arena, by resource key
 };
 
-// Errors: kInvalidArgument (options), kLimit (the device cannot hold a tensor, or max_device_bytes is too low).
+// Errors: kInvalidArgument (options), kLimit (the device cannot hold a tensor, or max_device_bytes is too low),
+// kUnsupported (the device has no such storage as the options ask for).
 Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<WeightRef>& weights, const DeviceInfo& device, const LoadOptions& options);
 
 Result<MemoryPlan> memory_plan(const ModelFile& file, const DeviceInfo& device, const LoadOptions& options = {});

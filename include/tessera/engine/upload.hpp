@@ -51,28 +51,25 @@ class WeightUploader {
     return {};
   }
 
-  // In chunks of object rows: a row is one block of a buffer, or one line of an image (which, folded, holds a block of every panel).
+  // In chunks of the object's lines: a line holds one block of each panel.
   Status upload_plane(const PlanWeight& weight, const WeightPart& part, const PlaneLayout& plane, const std::vector<WeightRef>& refs, const Resources::Object& object) {
     const Layout& layout = plane.layout;
-    const bool image = object.image != nullptr;
-    const int64_t rows = image ? layout.image_height() : layout.rows();
-    const int64_t row_size = layout.object_bytes() / rows;
-    const int64_t chunk = std::max<int64_t>(1, kUploadChunkBytes / row_size);
-    const int64_t panels = image && layout.fold != 0 ? ceil_div(layout.rows(), layout.fold) : 1;
+    const int64_t lines = layout.lines(), line_bytes = layout.line_bytes();
+    const int64_t chunk = std::max<int64_t>(1, kUploadChunkBytes / line_bytes);
     const auto row_bytes_of = [&](const WeightSource& source, int64_t row) {
       const WeightRef& ref = refs[static_cast<size_t>(&source - weight.desc.sources.data())];
       return ref.bytes.data() + row * row_bytes(source.type, source.columns);   // a bias is a row in the file and a column here
     };
-    for (int64_t first = 0; first < rows; first += chunk) {
-      const int64_t count = std::min(chunk, rows - first);
-      staging_.assign(static_cast<size_t>(count * row_size), std::byte{0});
-      for (int64_t panel = 0; panel < panels; ++panel) {
+    for (int64_t first = 0; first < lines; first += chunk) {
+      const int64_t count = std::min(chunk, lines - first);
+      staging_.assign(static_cast<size_t>(count * line_bytes), std::byte{0});
+      for (int64_t panel = 0; panel < layout.panels(); ++panel) {
         const int64_t block = panel * layout.fold + first;
         const int64_t blocks = std::min(count, part.blocks - block);
-        if (blocks > 0) pack_plane(weight.desc, weight.placement, part, plane, block, blocks, staging_, first * row_size, row_bytes_of);
+        if (blocks > 0) pack_plane(weight.desc, weight.placement, part, plane, block, blocks, staging_, first * line_bytes, row_bytes_of);
       }
-      TESSERA_TRY(image ? device_.write_rows(*object.image, first, count, staging_) : device_.write(*object.buffer, first * row_size, staging_));
-      progress_(count * row_size);
+      TESSERA_TRY(object.image ? device_.write_rows(*object.image, first, count, staging_) : device_.write(*object.buffer, first * line_bytes, staging_));
+      progress_(count * line_bytes);
     }
     return {};
   }

@@ -22,9 +22,13 @@ inline std::string resource_key(const PlanObject& object) {
 // What the plans of a model need of the arena together: they never run at the same time, so they share it.
 struct ArenaNeeds {
   int64_t buffer_bytes = 0;
-  std::vector<Layout> images;   // equal width and element: as many as one plan uses at once, as high as the highest
+  std::vector<Layout> images;   // equal but for the rows: as many as one plan uses at once, of the most rows
 
-  static bool same_class(const Layout& a, const Layout& b) { return a.image_width() == b.image_width() && a.element == b.element && a.lanes == b.lanes && a.fold == b.fold; }
+  // Kernel text does not know the rows: an image of more serves a tensor of fewer.
+  static bool same_class(const Layout& a, Layout b) {
+    b.grid.front() = a.grid.front();
+    return a == b;
+  }
 
   // Which image of the arena serves slot `slot` of `plan`: the n-th of its class.
   int image_for(const Plan& plan, int slot) const {
@@ -42,7 +46,7 @@ struct ArenaNeeds {
       const int at = image_for(plan, static_cast<int>(slot));
       if (at < 0) {
         images.push_back(wanted);
-      } else if (images[static_cast<size_t>(at)].image_height() < wanted.image_height()) {
+      } else if (images[static_cast<size_t>(at)].rows() < wanted.rows()) {
         images[static_cast<size_t>(at)] = wanted;
       }
     }

@@ -110,8 +110,8 @@ class Device {
   virtual Status write(Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) = 0;
   virtual Status read(const Buffer& buffer, int64_t offset, std::span<std::byte> bytes) = 0;
   virtual Status fill_zero(Buffer& buffer, int64_t offset, int64_t bytes) = 0;
-  // Image rows [row, row + rows) over the full width, packed as host_byte_offset says. An image buffer's rows are those of the
-  // layout's grid (Layout::rows()), so that a tensor too big for the host at once can be streamed into it.
+  // Rows [row, row + rows) of the image's Layout::lines(), packed as host_byte_offset says, so that a tensor too big for the host at once can
+  // be streamed into it.
   virtual Status write_rows(Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) = 0;
   virtual Status read_rows(const Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) = 0;
 

@@ -58,19 +58,22 @@ class Planner {
       for (const auto& [role, id] : node.inputs) {
         if (role == "w") graph_[id].role = ValueRole::kWeight;  // of one row, too: what multiplies is laid out as a matrix
         if (graph_[id].role != ValueRole::kWeight || !placements_[static_cast<size_t>(id)].parts.empty()) continue;
-        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(graph_[id].weight, tuning_.vector_width, graph_[id].weight.bias() ? Storage::kBuffer : tuning_.weight_storage, device_.storage_limits()));
+        const WeightDesc& desc = graph_[id].weight;
+        const StorageChoice& choice = desc.bias() ? StorageChoice() : tuning_.weight_storage;   // a bias is one buffer, whatever its weight is
+        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(desc, tuning_.vector_width, choice, device_.storage_limits(), desc.bias() ? 1 : tuning_.weight_parts));
       }
     return {};
   }
 
-  // Where an activation of [rows, channels] lies: the tuning row's storage if the limits allow it, else a buffer.
+  // Where an activation of [rows, channels] lies. Kernels write it, and their text must not depend on the rows: it is not folded by them.
   Result<Layout> activation_layout(const Value& value) const {
     const int64_t rows = value.rows == 1 ? 1 : round_up(value.rows, tuning_.gemm_tokens);
     const int64_t slices = round_up(value.channels, std::max(4, tuning_.vector_width)) / 4;
-    Layout layout{value.role == ValueRole::kOutput ? Storage::kBuffer : tuning_.activation_storage, DType::kF32, 4, {rows, slices}};
-    if (auto fitted = fit(layout, device_.storage_limits()); fitted && fitted->fold == 0) return fitted;
-    layout.storage = Storage::kBuffer;
-    return fit(layout, device_.storage_limits());
+    return place_by(value.role == ValueRole::kOutput ? StorageChoice(Storage::kBuffer) : tuning_.activation_storage, [&](Storage storage) -> Result<Layout> {
+      TESSERA_ASSIGN(Layout layout, fit(Layout{storage, DType::kF32, 4, {rows, slices}}, device_.storage_limits()));
+      if (row_of(storage).form == StorageForm::kPanels && layout.fold != 0) return fail(ErrorCode::kLimit, cat(rows, " rows need a folded ", name_of(storage), "; activations are not folded"));
+      return layout;
+    });
   }
 
   Result<Layout> object_layout(const Value& value, const SlotUse& use) const {

@@ -2,8 +2,8 @@
 //
 // A tensor is a grid of texels, named axes outermost first, the last axis fastest. A texel is what one kernel read returns: 1, 2 or 4
 // elements, or a whole vector of a CPU driver's width (8, 16). A Layout places the grid in a buffer or an image. It is ONE description
-// used three ways: locate() with numbers packs on the host, locate() with IndexText prints the kernel's address, object_bytes() and
-// image_width() size the object. Host and kernel therefore cannot disagree.
+// used three ways: locate() with numbers packs on the host, locate() with IndexText prints the kernel's address, extent() sizes the object.
+// Host and kernel therefore cannot disagree.
 //
 // The outermost extent never enters an address, so kernel text does not depend on the number of tokens or pages (a folded image's does:
 // only weights are folded).
@@ -13,6 +13,7 @@
 #include <cassert>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "tessera/base/bytes.hpp"
@@ -28,7 +29,7 @@ struct Layout {
   DType element = DType::kF32;
   int lanes = 4;               // elements per texel: 1, 2, 4, 8, 16
   std::vector<int64_t> grid;   // extents in texels, outermost first; at least one axis
-  int64_t fold = 0;            // image2d: rows after which the image continues in the next panel of columns; 0 = never
+  int64_t fold = 0;            // rows after which an image continues in its next panel; 0 = never
 
   bool operator==(const Layout&) const = default;
 
@@ -39,25 +40,32 @@ struct Layout {
   }
   int64_t rows() const { return grid.back() == 0 ? 0 : texels() / grid.back(); }
   // Images hold at most 4 elements a pixel: a wider texel is several neighbouring pixels.
-  int pixels_per_texel() const { return lanes > 4 ? lanes / 4 : 1; }
+  int pixels_per_texel() const { return is_image(storage) && lanes > 4 ? lanes / 4 : 1; }
   int64_t texel_bytes() const { return lanes * byte_size(element); }
-  int64_t image_width() const {
-    const int64_t panel = grid.back() * pixels_per_texel();
-    return storage == Storage::kImageBuffer ? texels() * pixels_per_texel() : fold == 0 ? panel : panel * ceil_div(rows(), fold);
+  int64_t pixel_bytes() const { return texel_bytes() / pixels_per_texel(); }
+  // Panels of columns side by side.
+  int64_t panels() const { return fold == 0 ? 1 : ceil_div(rows(), fold); }
+  ImageExtent extent() const {
+    const int64_t width = grid.back() * pixels_per_texel();
+    switch (row_of(storage).form) {
+      case StorageForm::kLine: return {rows() * width, 1, 1};
+      case StorageForm::kPanels: return {width * panels(), fold == 0 ? rows() : fold, 1};
+    }
+    return {};
   }
-  int64_t image_height() const { return storage == Storage::kImageBuffer ? 1 : fold == 0 ? rows() : fold; }
   // Bytes of the object's content: what a host copy of it takes, and (images: without the driver's padding) what is charged to the memory plan.
-  int64_t object_bytes() const {
-    if (!is_image(storage)) return texels() * texel_bytes();
-    return image_width() * image_height() * (texel_bytes() / pixels_per_texel());
-  }
+  int64_t object_bytes() const { return extent().pixels() * pixel_bytes(); }
+  // The object as the host writes and reads it: rows of pixels; where all lies on one line, rows of the grid.
+  int64_t lines() const { return row_of(storage).form == StorageForm::kLine ? rows() : extent().height * extent().depth; }
+  int64_t line_bytes() const { return lines() == 0 ? 0 : object_bytes() / lines(); }
 };
 
-// Buffer: x = texel index. Image: (x, y) = the texel's first pixel.
+// Buffer: x = texel index. Image: the texel's first pixel.
 template <class Index>
 struct TexelAddress {
-  Index x;
-  Index y;
+  Index x = 0;
+  Index y = 0;
+  Index z = 0;
 };
 
 // `coords` has one entry an axis of layout.grid. Index is int64_t or IndexText.
@@ -69,46 +77,51 @@ TexelAddress<Index> locate(const Layout& layout, std::span<const Index> coords) 
   for (size_t axis = 0; axis < last; ++axis) row = (axis == 0 || layout.grid[axis] != 1) ? row * Index(layout.grid[axis]) + coords[axis] : row;
   // Axes of size 1 vanish, but never the outermost: its extent is a run-time matter.
   const Index column = last > 0 && layout.grid[last] == 1 ? Index(0) : coords[last];
-  if (layout.storage == Storage::kBuffer || layout.storage == Storage::kImageBuffer)
-    return {(row * Index(layout.grid[last]) + column) * Index(layout.storage == Storage::kBuffer ? 1 : layout.pixels_per_texel()), Index(0)};
-  const Index x = column * Index(layout.pixels_per_texel());
-  if (layout.fold == 0) return {x, row};
-  return {(row / layout.fold) * Index(layout.grid[last] * layout.pixels_per_texel()) + x, row % layout.fold};
+  const Index pixels(layout.pixels_per_texel()), width(layout.grid[last]);
+  if (row_of(layout.storage).form == StorageForm::kLine) return {(row * width + column) * pixels};
+  if (layout.fold == 0) return {column * pixels, row};
+  return {(row / layout.fold) * (width * pixels) + column * pixels, row % layout.fold};
 }
 
 // Byte offset of a texel in a host copy of the object (image rows packed without padding).
 inline int64_t host_byte_offset(const Layout& layout, std::span<const int64_t> coords) {
   const TexelAddress<int64_t> at = locate<int64_t>(layout, coords);
-  const int64_t unit = layout.texel_bytes() / (is_image(layout.storage) ? layout.pixels_per_texel() : 1);
-  return (at.y * (is_image(layout.storage) ? layout.image_width() : 0) + at.x) * unit;
+  return (at.y * layout.extent().width + at.x) * layout.pixel_bytes();
 }
 
-// The layout that `wanted` becomes within `limits`: an image too high is folded. Fails with kLimit when the object cannot be made;
-// the planner then tries the next storage, or cuts the tensor into parts.
+inline std::string text_of(const ImageExtent& extent) { return cat(extent.width, " x ", extent.height, extent.depth == 1 ? "" : cat(" x ", extent.depth)); }
+
+// Whether the object of `layout` can be made: kUnsupported where the device has no such object, kLimit where it would be too large.
+inline Status check_limits(const Layout& layout, const StorageLimits& limits) {
+  const ImageExtent needed = layout.extent(), most = largest(layout.storage, limits);
+  if (most.width == 0) return fail(ErrorCode::kUnsupported, cat("the device has no ", name_of(layout.storage)));
+  const int64_t bytes = layout.object_bytes(), most_bytes = limits.*row_of(layout.storage).bytes;
+  if (bytes > most_bytes) return fail(ErrorCode::kLimit, cat("needs ", bytes, " bytes as ", name_of(layout.storage), "; the device allows ", most_bytes));
+  if (needed.within(most)) return {};
+  return fail(ErrorCode::kLimit, cat("needs ", text_of(needed), " pixels as ", name_of(layout.storage), "; the device allows ", text_of(most)));
+}
+
+// The layout that `wanted` becomes within `limits`: an image too high is folded. The planner answers a failure with the next storage, or
+// with a tensor in parts.
 inline Result<Layout> fit(Layout wanted, const StorageLimits& limits) {
   constexpr int64_t kMaxIndex = INT32_MAX;  // kernels index with 32-bit int
   if (wanted.texels() > kMaxIndex) return fail(ErrorCode::kLimit, cat(wanted.texels(), " texels in one object; kernels index at most ", kMaxIndex));
-  switch (wanted.storage) {
-    case Storage::kBuffer:
-      if (wanted.object_bytes() > limits.max_buffer_bytes)
-        return fail(ErrorCode::kLimit, cat("needs a buffer of ", wanted.object_bytes(), " bytes; the device binds at most ", limits.max_buffer_bytes));
-      return wanted;
-    case Storage::kImageBuffer:
-      if (wanted.object_bytes() > limits.max_object_bytes)
-        return fail(ErrorCode::kLimit, cat("needs an image buffer of ", wanted.object_bytes(), " bytes; the device allocates at most ", limits.max_object_bytes));
-      if (wanted.image_width() > limits.max_image_buffer_texels)
-        return fail(ErrorCode::kLimit, cat("needs an image buffer of ", wanted.image_width(), " texels; the device allows ", limits.max_image_buffer_texels));
-      return wanted;
-    case Storage::kImage2D:
-      // A power of two keeps the address a shift and a mask.
-      wanted.fold = wanted.rows() > limits.max_image_height ? static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(limits.max_image_height))) : 0;
-      if (wanted.object_bytes() > limits.max_object_bytes)
-        return fail(ErrorCode::kLimit, cat("needs an image of ", wanted.object_bytes(), " bytes; the device allocates at most ", limits.max_object_bytes));
-      if (wanted.image_width() > limits.max_image_width)
-        return fail(ErrorCode::kLimit, cat("needs an image ", wanted.image_width(), " texels wide; the device allows ", limits.max_image_width));
-      return wanted;
-    default: return fail(ErrorCode::kUnsupported, cat("storage ", name_of(wanted.storage), " is not placed yet"));
-  }
+  // A power of two keeps the address a shift and a mask.
+  const int64_t height = largest(wanted.storage, limits).height;
+  const bool too_high = row_of(wanted.storage).form == StorageForm::kPanels && wanted.rows() > height;
+  wanted.fold = too_high ? static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(height))) : 0;
+  TESSERA_TRY(check_limits(wanted, limits));
+  return wanted;
+}
+
+// What `place(storage)` gives for the first storage of `choice` that it does not refuse; where it refuses all, why not in a buffer.
+template <class Place>
+auto place_by(const StorageChoice& choice, Place&& place) -> decltype(place(choice.storage)) {
+  auto placed = place(choice.storage);
+  if (!placed && choice.fixed) return fail(std::move(placed).error().within(cat("storage ", name_of(choice.storage), ", which was asked for")));
+  for (int next = static_cast<int>(choice.storage) - 1; !placed && next >= 0; --next)
+    if (auto other = place(static_cast<Storage>(next)); other || next == 0) placed = std::move(other);
+  return placed;
 }
 
 }  // namespace tessera

@@ -1,25 +1,35 @@
-// The kinds of physical object that hold tensors.
+// The kinds of physical object that hold tensors, and what a device allows them to be. A storage is a row here, a row of how kernels reach it
+// (codegen/access.hpp) and a row of what a GPU API calls it (src/opencl/opencl_memory.cpp).
 #pragma once
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace tessera {
 
-enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D, kImage2DArray, kImage3D };
+// In the order of fallback: where a device cannot do one, the one before it stands in, down to the buffer.
+enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D };
 
-constexpr std::string_view name_of(Storage storage) {
-  constexpr std::string_view kNames[] = {"buffer", "image_buffer", "image2d", "image2d_array", "image3d"};
-  return kNames[static_cast<int>(storage)];
-}
+// How the rows of a tensor's texels fill an object.
+enum class StorageForm : uint8_t {
+  kLine,    // one behind the other
+  kPanels,  // one below the other; an image too high continues in the next panel of columns
+};
 
-constexpr std::optional<Storage> storage_from_name(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(Storage::kImage3D); ++i)
-    if (name_of(static_cast<Storage>(i)) == name) return static_cast<Storage>(i);
-  return std::nullopt;
-}
+// Pixels of an object along its axes (of a buffer: texels).
+struct ImageExtent {
+  int64_t width = 1;
+  int64_t height = 1;
+  int64_t depth = 1;
+  bool operator==(const ImageExtent&) const = default;
 
-constexpr bool is_image(Storage storage) { return storage != Storage::kBuffer; }
+  int64_t pixels() const { return width * height * depth; }
+  bool within(const ImageExtent& most) const { return width <= most.width && height <= most.height && depth <= most.depth; }
+};
 
 // What a device allows one object to be (filled from DeviceInfo).
 struct StorageLimits {
@@ -29,5 +39,55 @@ struct StorageLimits {
   int64_t max_image_height = 0;
   int64_t max_image_buffer_texels = 0;  // 0: no images from buffers
 };
+
+struct StorageRow {
+  using Limit = int64_t StorageLimits::*;
+  std::string_view name;
+  StorageForm form;
+  Limit width = nullptr;    // the greatest extents; null: bounded by bytes alone (width), 1 (the others)
+  Limit height = nullptr;
+  Limit depth = nullptr;
+  Limit bytes = &StorageLimits::max_object_bytes;
+};
+
+// By Storage.
+inline constexpr std::array kStorageRows{
+    StorageRow{.name = "buffer", .form = StorageForm::kLine, .bytes = &StorageLimits::max_buffer_bytes},
+    StorageRow{.name = "image_buffer", .form = StorageForm::kLine, .width = &StorageLimits::max_image_buffer_texels},
+    StorageRow{.name = "image2d", .form = StorageForm::kPanels, .width = &StorageLimits::max_image_width, .height = &StorageLimits::max_image_height},
+};
+
+constexpr const StorageRow& row_of(Storage storage) { return kStorageRows[static_cast<size_t>(storage)]; }
+constexpr std::string_view name_of(Storage storage) { return row_of(storage).name; }
+constexpr bool is_image(Storage storage) { return storage != Storage::kBuffer; }
+
+constexpr std::optional<Storage> storage_from_name(std::string_view name) {
+  for (size_t i = 0; i < kStorageRows.size(); ++i)
+    if (kStorageRows[i].name == name) return static_cast<Storage>(i);
+  return std::nullopt;
+}
+
+// "buffer, image_buffer, …": for help texts and errors.
+inline std::string storage_names() {
+  std::string names;
+  for (const StorageRow& row : kStorageRows) names += (names.empty() ? "" : ", ") + std::string(row.name);
+  return names;
+}
+
+// Where the tensors of a kind are to lie.
+struct StorageChoice {
+  Storage storage = Storage::kBuffer;
+  bool fixed = false;  // there or nowhere: a user asked for it. Else the storages before it stand in where it cannot be.
+
+  constexpr StorageChoice(Storage wanted = Storage::kBuffer, bool there_or_nowhere = false) : storage(wanted), fixed(there_or_nowhere) {}
+  bool operator==(const StorageChoice&) const = default;
+};
+
+// The greatest extents; width 0 where the device has no such object.
+constexpr ImageExtent largest(Storage storage, const StorageLimits& limits) {
+  const StorageRow& row = row_of(storage);
+  return {row.width == nullptr ? std::numeric_limits<int64_t>::max() : limits.*row.width, row.height == nullptr ? 1 : limits.*row.height,
+          row.depth == nullptr ? 1 : limits.*row.depth};
+}
 
 }  // namespace tessera

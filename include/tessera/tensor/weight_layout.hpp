@@ -131,34 +131,40 @@ inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t bl
 
 inline Layout vector_layout(int64_t channels) { return Layout{Storage::kBuffer, DType::kF32, 4, {1, ceil_div(channels, 4)}}; }
 
-// Where a matrix goes: `storage` if the limits allow it, cut into as few row parts as that needs; else buffers, cut likewise.
-inline Result<WeightPlacement> place_weight(const WeightDesc& desc, int width, Storage storage, const StorageLimits& limits) {
+// `desc` in objects of `storage`, in as few row parts as the limits allow, but no fewer than `least_parts` (if there are as many rows).
+inline Result<WeightPlacement> cut_weight(const WeightDesc& desc, int width, Storage storage, const StorageLimits& limits, int64_t least_parts) {
   const int64_t step = desc.interleaved ? static_cast<int64_t>(desc.sources.size()) : 1;  // a part holds whole gate/up pairs
   const int64_t units = block_count(desc, width) / step;
+  const int64_t most_parts = std::min<int64_t>(units, 64);
   Error last(ErrorCode::kLimit, "");
-  for (const Storage candidate : {storage, Storage::kBuffer}) {
-    for (int64_t count = 1; count <= std::min<int64_t>(units, 64); ++count) {
-      WeightPlacement placement{width, {}};
-      const int64_t units_a_part = ceil_div(units, count);
-      bool fits = true;
-      for (int64_t first = 0; first < units && fits; first += units_a_part) {
-        WeightPart part{first * step, std::min(units_a_part, units - first) * step, {}};
-        part.planes = plane_layouts(desc, part.blocks, width, candidate);
-        for (PlaneLayout& plane : part.planes) {
-          auto fitted = fit(plane.layout, limits);
-          if (!fitted) {
-            last = std::move(fitted).error();
-            fits = false;
-            break;
-          }
-          plane.layout = *fitted;
+  for (int64_t count = std::min(least_parts, most_parts); count <= most_parts; ++count) {
+    WeightPlacement placement{width, {}};
+    const int64_t units_a_part = ceil_div(units, count);
+    bool fits = true;
+    for (int64_t first = 0; first < units && fits; first += units_a_part) {
+      WeightPart part{first * step, std::min(units_a_part, units - first) * step, {}};
+      part.planes = plane_layouts(desc, part.blocks, width, storage);
+      for (PlaneLayout& plane : part.planes) {
+        auto fitted = fit(plane.layout, limits);
+        if (!fitted) {
+          last = std::move(fitted).error();
+          fits = false;
+          break;
         }
-        placement.parts.push_back(std::move(part));
+        plane.layout = *fitted;
       }
-      if (fits) return placement;
+      placement.parts.push_back(std::move(part));
     }
+    if (fits) return placement;
   }
-  return fail(std::move(last).within(cat("weight ", desc.key())));
+  return fail(std::move(last));
+}
+
+// Where a matrix goes. Errors name it: kLimit, kUnsupported (only where the choice is fixed).
+inline Result<WeightPlacement> place_weight(const WeightDesc& desc, int width, const StorageChoice& choice, const StorageLimits& limits, int64_t least_parts = 1) {
+  auto placed = place_by(choice, [&](Storage storage) { return cut_weight(desc, width, storage, limits, least_parts); });
+  if (!placed) return fail(std::move(placed).error().within(cat("weight ", desc.key())));
+  return placed;
 }
 
 namespace detail {
