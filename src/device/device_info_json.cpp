@@ -113,6 +113,11 @@ void visit_members(Info& info, Visitor& visit) {
   visit.number("max_image_width", info.max_image_width, 0);
   visit.number("max_image_height", info.max_image_height, 0);
   visit.number("max_image_buffer_texels", info.max_image_buffer_texels, 0);
+  visit.number("max_image_layers", info.max_image_layers, 0);
+  visit.number("max_image3d_width", info.max_image3d_width, 0);
+  visit.number("max_image3d_height", info.max_image3d_height, 0);
+  visit.number("max_image3d_depth", info.max_image3d_depth, 0);
+  visit.flag("image3d_writes", info.image3d_writes);
   visit.number("max_workgroup_size", info.max_workgroup_size, 1);
   visit.triple("max_workgroup_extent", info.max_workgroup_extent);
   visit.triple("max_grid", info.max_grid);
@@ -190,6 +195,10 @@ void read_memory(Reader& reader, DeviceInfo& info) {
   reader.number("maxImageDimension2D", info.max_image_width, 0);
   info.max_image_height = info.max_image_width;
   reader.number("maxTexelBufferElements", info.max_image_buffer_texels, 0);
+  reader.number("maxImageArrayLayers", info.max_image_layers, 0);
+  reader.number("maxImageDimension3D", info.max_image3d_width, 0);
+  info.max_image3d_height = info.max_image3d_depth = info.max_image3d_width;
+  info.image3d_writes = true;  // storage images of every dimension are core
 }
 
 void read_execution(Reader& reader, DeviceInfo& info) {
@@ -261,6 +270,7 @@ DeviceInfo assumed_opencl(DeviceInfo vulkan) {
   info.buffer_offset_alignment = 128;
   info.max_grid = {INT32_MAX, INT32_MAX, INT32_MAX};
   info.max_argument_bytes = 1024;
+  info.image3d_writes = false;  // an extension
   info.storage_16bit = true;
   info.storage_8bit = true;
   return info;

@@ -94,11 +94,16 @@ void ask_dots(const Questions& ask, const std::string& extensions, DeviceInfo& i
   info.dot_mixed = dots.mixed_signedness_accelerated == CL_TRUE;
 }
 
-void ask_images(const Questions& ask, DeviceInfo& info) {
+void ask_images(const Questions& ask, const std::string& extensions, DeviceInfo& info) {
   if (!ask.flag(CL_DEVICE_IMAGE_SUPPORT)) return;
   info.max_image_width = ask.size(CL_DEVICE_IMAGE2D_MAX_WIDTH);
   info.max_image_height = ask.size(CL_DEVICE_IMAGE2D_MAX_HEIGHT);
   info.max_image_buffer_texels = ask.size(CL_DEVICE_IMAGE_MAX_BUFFER_SIZE);
+  info.max_image_layers = ask.size(CL_DEVICE_IMAGE_MAX_ARRAY_SIZE);
+  info.max_image3d_width = ask.size(CL_DEVICE_IMAGE3D_MAX_WIDTH);
+  info.max_image3d_height = ask.size(CL_DEVICE_IMAGE3D_MAX_HEIGHT);
+  info.max_image3d_depth = ask.size(CL_DEVICE_IMAGE3D_MAX_DEPTH);
+  info.image3d_writes = has_extension(extensions, "cl_khr_3d_image_writes");
 }
 
 void ask_execution(const Questions& ask, DeviceInfo& info) {
@@ -128,7 +133,7 @@ DeviceInfo ask_info(const OpenClApi& api, cl_platform_id platform, cl_device_id 
   info.max_binding_bytes = info.max_allocation_bytes;  // a kernel argument sees the whole object
   info.buffer_offset_alignment = std::max<int64_t>(1, ask.value<cl_uint>(CL_DEVICE_MEM_BASE_ADDR_ALIGN, 8) / 8);  // the answer is in bits
   ask_execution(ask, info);
-  ask_images(ask, info);
+  ask_images(ask, extensions, info);
   ask_subgroups(ask, extensions, version, info);
   ask_dots(ask, extensions, info);
   info.fp16_arithmetic = has_extension(extensions, "cl_khr_fp16");

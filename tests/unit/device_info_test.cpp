@@ -48,6 +48,11 @@ DeviceInfo distinct() {
   info.max_image_width = 16384;
   info.max_image_height = 8192;
   info.max_image_buffer_texels = 65536;
+  info.max_image_layers = 2048;
+  info.max_image3d_width = 2047;
+  info.max_image3d_height = 2046;
+  info.max_image3d_depth = 2045;
+  info.image3d_writes = true;
   info.max_workgroup_size = 1024;
   info.max_workgroup_extent = {1023, 512, 64};
   info.max_grid = {65535, 65534, 65533};
@@ -140,6 +145,8 @@ TEST(DeviceInfo, EveryProfileLoads) {
     EXPECT_GE(info->max_binding_bytes, int64_t{1} << 27);
     EXPECT_GE(info->max_image_width, 4096);
     EXPECT_GE(info->max_image_buffer_texels, 65536);
+    EXPECT_GE(info->max_image_layers, 256);
+    EXPECT_GE(std::min({info->max_image3d_width, info->max_image3d_height, info->max_image3d_depth}), 256);
     EXPECT_GE(info->max_workgroup_size, 128);
     EXPECT_GE(info->shared_memory_bytes, 16384);
     EXPECT_GE(info->max_argument_bytes, 128);
@@ -163,6 +170,9 @@ TEST(DeviceInfo, ReportOfAnAdreno) {
   EXPECT_EQ(info.global_memory_bytes, 4294967296);
   EXPECT_EQ(info.buffer_offset_alignment, 4);
   EXPECT_EQ(info.max_image_height, 16384);
+  EXPECT_EQ(info.max_image_layers, 2048);
+  EXPECT_EQ(info.max_image3d_depth, 2048);
+  EXPECT_TRUE(info.image3d_writes);
   EXPECT_EQ(info.max_workgroup_size, 2048);
   EXPECT_EQ(info.max_workgroup_extent, (std::array<int, 3>{1024, 1024, 1024}));
   EXPECT_EQ(info.max_grid, (std::array<int64_t, 3>{65535, 65535, 65535}));
@@ -200,6 +210,8 @@ TEST(DeviceInfo, OpenClLimitsAreAssumedFromAReport) {
   EXPECT_EQ(info.buffer_offset_alignment, 128);
   EXPECT_EQ(info.name, vulkan.name);
   EXPECT_EQ(info.max_image_width, vulkan.max_image_width);
+  EXPECT_EQ(info.max_image3d_depth, vulkan.max_image3d_depth);
+  EXPECT_FALSE(info.image3d_writes);
   EXPECT_EQ(info.max_workgroup_size, vulkan.max_workgroup_size);
   EXPECT_EQ(info.fp16_arithmetic, vulkan.fp16_arithmetic);
   EXPECT_EQ(assumed_opencl(profile("mali-g610")).max_allocation_bytes, 4294967295);

@@ -34,6 +34,11 @@ struct DeviceInfo {
   int64_t max_image_width = 0;       // 2D; 0 = no images
   int64_t max_image_height = 0;
   int64_t max_image_buffer_texels = 0;
+  int64_t max_image_layers = 0;      // of a 2D array
+  int64_t max_image3d_width = 0;     // 0 = no 3D images
+  int64_t max_image3d_height = 0;
+  int64_t max_image3d_depth = 0;
+  bool image3d_writes = false;       // kernels write 3D images
   int max_workgroup_size = 1;
   std::array<int, 3> max_workgroup_extent{1, 1, 1};
   std::array<int64_t, 3> max_grid{65535, 65535, 65535};  // workgroups per dimension
@@ -51,7 +56,8 @@ struct DeviceInfo {
   bool operator==(const DeviceInfo&) const = default;
 
   StorageLimits storage_limits() const {
-    return {max_binding_bytes < max_allocation_bytes ? max_binding_bytes : max_allocation_bytes, max_allocation_bytes, max_image_width, max_image_height, max_image_buffer_texels};
+    return {max_binding_bytes < max_allocation_bytes ? max_binding_bytes : max_allocation_bytes, max_allocation_bytes, max_image_width, max_image_height, max_image_buffer_texels,
+            max_image_layers, max_image3d_width, max_image3d_height, max_image3d_depth, image3d_writes};
   }
 };
 

@@ -9,6 +9,7 @@
 // only weights are folded).
 // Source of the idea: ML Drift, arXiv 2505.00232, section 3.1; the formulas here are this project's.
 #pragma once
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <cstdint>
@@ -94,7 +95,7 @@ inline std::string text_of(const ImageExtent& extent) { return cat(extent.width,
 // Whether the object of `layout` can be made: kUnsupported where the device has no such object, kLimit where it would be too large.
 inline Status check_limits(const Layout& layout, const StorageLimits& limits) {
   const ImageExtent needed = layout.extent(), most = largest(layout.storage, limits);
-  if (most.width == 0) return fail(ErrorCode::kUnsupported, cat("the device has no ", name_of(layout.storage)));
+  if (std::min({most.width, most.height, most.depth}) == 0) return fail(ErrorCode::kUnsupported, cat("the device has no ", name_of(layout.storage)));
   const int64_t bytes = layout.object_bytes(), most_bytes = limits.*row_of(layout.storage).bytes;
   if (bytes > most_bytes) return fail(ErrorCode::kLimit, cat("needs ", bytes, " bytes as ", name_of(layout.storage), "; the device allows ", most_bytes));
   if (needed.within(most)) return {};

@@ -38,6 +38,11 @@ struct StorageLimits {
   int64_t max_image_width = 0;          // 2D, texels; 0: the device has no images
   int64_t max_image_height = 0;
   int64_t max_image_buffer_texels = 0;  // 0: no images from buffers
+  int64_t max_image_layers = 0;         // of a 2D array; 0: no arrays
+  int64_t max_image3d_width = 0;        // 0: no 3D images
+  int64_t max_image3d_height = 0;
+  int64_t max_image3d_depth = 0;
+  bool image3d_writes = false;          // kernels write 3D images
 };
 
 struct StorageRow {
@@ -48,6 +53,7 @@ struct StorageRow {
   Limit height = nullptr;
   Limit depth = nullptr;
   Limit bytes = &StorageLimits::max_object_bytes;
+  bool StorageLimits::*written = nullptr;  // whether kernels can write it; null: always
 };
 
 // By Storage.
@@ -83,7 +89,11 @@ struct StorageChoice {
   bool operator==(const StorageChoice&) const = default;
 };
 
-// The greatest extents; width 0 where the device has no such object.
+constexpr bool is_writable(Storage storage, const StorageLimits& limits) {
+  return row_of(storage).written == nullptr || limits.*row_of(storage).written;
+}
+
+// The greatest extents; 0 where the device has no such object.
 constexpr ImageExtent largest(Storage storage, const StorageLimits& limits) {
   const StorageRow& row = row_of(storage);
   return {row.width == nullptr ? std::numeric_limits<int64_t>::max() : limits.*row.width, row.height == nullptr ? 1 : limits.*row.height,
