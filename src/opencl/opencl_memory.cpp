@@ -1,5 +1,6 @@
 #include "opencl_memory.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -74,6 +75,22 @@ Result<Handle<cl_mem>> create_memory(Driver& driver, int64_t bytes) {
   return memory;
 }
 
+// `copy(origin, region, byte)` for each box of pixels that lines [line, line + lines) of an image are: rows of one layer, or whole layers.
+template <class Copy>
+Status for_each_box(const Layout& layout, int64_t line, int64_t lines, Copy&& copy) {
+  const ImageExtent extent = layout.extent();
+  for (int64_t done = 0; done < lines;) {
+    const int64_t y = (line + done) % extent.height, z = (line + done) / extent.height, left = lines - done;
+    const int64_t layers = y == 0 && left >= extent.height ? left / extent.height : 1;
+    const int64_t rows = std::min(left, extent.height - y);
+    const size_t origin[3] = {0, static_cast<size_t>(y), static_cast<size_t>(z)};
+    const size_t region[3] = {static_cast<size_t>(extent.width), static_cast<size_t>(rows), static_cast<size_t>(layers)};
+    TESSERA_TRY(copy(origin, region, done * layout.line_bytes()));
+    done += rows * layers;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<OpenClBuffer>> OpenClBuffer::create(Driver& driver, int64_t bytes) {
@@ -116,6 +133,7 @@ Result<std::unique_ptr<OpenClImage>> OpenClImage::create(Driver& driver, const L
   desc.image_type = *kind;
   desc.image_width = static_cast<size_t>(extent.width);
   desc.image_height = static_cast<size_t>(extent.height);  // OpenCL looks at what the type has
+  desc.image_depth = desc.image_array_size = static_cast<size_t>(extent.depth);
   Handle<cl_mem> backing;
   if (*kind == CL_MEM_OBJECT_IMAGE1D_BUFFER) {
     TESSERA_ASSIGN(backing, create_memory(driver, layout.object_bytes()));
@@ -192,11 +210,11 @@ Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std:
   TESSERA_TRY(check_rows(image, row, rows, bytes.size()));
   if (bytes.empty()) return {};
   if (image.backing() != nullptr) return write_blocking(image.backing(), row * image.layout().line_bytes(), bytes);
-  const size_t origin[3] = {0, static_cast<size_t>(row), 0};
-  const size_t region[3] = {static_cast<size_t>(image.layout().extent().width), static_cast<size_t>(rows), 1};
-  const cl_int code =
-      driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data(), 0, nullptr, nullptr);
-  TESSERA_TRY(driver_.check_wait(code, "clEnqueueWriteImage"));
+  TESSERA_TRY(for_each_box(image.layout(), row, rows, [&](const size_t* origin, const size_t* region, int64_t at) {
+    const cl_int code =
+        driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data() + at, 0, nullptr, nullptr);
+    return driver_.check_wait(code, "clEnqueueWriteImage");
+  }));
   note_blocking_write(bytes.size());
   return {};
 }
@@ -204,16 +222,18 @@ Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std:
 Status Transfers::read_rows(const OpenClImage& image, int64_t row, int64_t rows, std::span<std::byte> bytes) {
   TESSERA_TRY(check_rows(image, row, rows, bytes.size()));
   if (bytes.empty()) return {};
-  cl_int code = CL_SUCCESS;
   if (image.backing() != nullptr) {
     const size_t offset = static_cast<size_t>(row * image.layout().line_bytes());
-    code = driver_.cl.EnqueueReadBuffer(driver_.queue.get(), image.backing(), CL_TRUE, offset, bytes.size(), bytes.data(), 0, nullptr, nullptr);
+    const cl_int code =
+        driver_.cl.EnqueueReadBuffer(driver_.queue.get(), image.backing(), CL_TRUE, offset, bytes.size(), bytes.data(), 0, nullptr, nullptr);
+    TESSERA_TRY(driver_.check_wait(code, "clEnqueueReadBuffer"));
   } else {
-    const size_t origin[3] = {0, static_cast<size_t>(row), 0};
-    const size_t region[3] = {static_cast<size_t>(image.layout().extent().width), static_cast<size_t>(rows), 1};
-    code = driver_.cl.EnqueueReadImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data(), 0, nullptr, nullptr);
+    TESSERA_TRY(for_each_box(image.layout(), row, rows, [&](const size_t* origin, const size_t* region, int64_t at) {
+      const cl_int code =
+          driver_.cl.EnqueueReadImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data() + at, 0, nullptr, nullptr);
+      return driver_.check_wait(code, "clEnqueueReadImage");
+    }));
   }
-  TESSERA_TRY(driver_.check_wait(code, "reading image rows"));
   driver_.finished_up_to(driver_.stamp());
   ++driver_.counters.synchronizations;
   driver_.counters.bytes_read += bytes.size();

@@ -5,8 +5,8 @@
 // used three ways: locate() with numbers packs on the host, locate() with IndexText prints the kernel's address, extent() sizes the object.
 // Host and kernel therefore cannot disagree.
 //
-// The outermost extent never enters an address, so kernel text does not depend on the number of tokens or pages (a folded image's does:
-// only weights are folded).
+// The outermost extent never enters an address, so kernel text does not depend on the number of tokens or pages. (Whether an image2d is
+// folded does depend on it: activations are not. Layers are folded always, at a constant.)
 // Source of the idea: ML Drift, arXiv 2505.00232, section 3.1; the formulas here are this project's.
 #pragma once
 #include <algorithm>
@@ -30,7 +30,7 @@ struct Layout {
   DType element = DType::kF32;
   int lanes = 4;               // elements per texel: 1, 2, 4, 8, 16
   std::vector<int64_t> grid;   // extents in texels, outermost first; at least one axis
-  int64_t fold = 0;            // rows after which an image continues in its next panel; 0 = never
+  int64_t fold = 0;            // rows after which an image continues in its next panel or layer; 0 = never
 
   bool operator==(const Layout&) const = default;
 
@@ -45,12 +45,13 @@ struct Layout {
   int64_t texel_bytes() const { return lanes * byte_size(element); }
   int64_t pixel_bytes() const { return texel_bytes() / pixels_per_texel(); }
   // Panels of columns side by side.
-  int64_t panels() const { return fold == 0 ? 1 : ceil_div(rows(), fold); }
+  int64_t panels() const { return fold != 0 && row_of(storage).form == StorageForm::kPanels ? ceil_div(rows(), fold) : 1; }
   ImageExtent extent() const {
     const int64_t width = grid.back() * pixels_per_texel();
     switch (row_of(storage).form) {
       case StorageForm::kLine: return {rows() * width, 1, 1};
       case StorageForm::kPanels: return {width * panels(), fold == 0 ? rows() : fold, 1};
+      case StorageForm::kLayers: return {width, fold == 0 ? rows() : std::min(rows(), fold), fold == 0 ? 1 : ceil_div(rows(), fold)};
     }
     return {};
   }
@@ -81,13 +82,15 @@ TexelAddress<Index> locate(const Layout& layout, std::span<const Index> coords) 
   const Index pixels(layout.pixels_per_texel()), width(layout.grid[last]);
   if (row_of(layout.storage).form == StorageForm::kLine) return {(row * width + column) * pixels};
   if (layout.fold == 0) return {column * pixels, row};
+  if (row_of(layout.storage).form == StorageForm::kLayers) return {column * pixels, row % layout.fold, row / layout.fold};
   return {(row / layout.fold) * (width * pixels) + column * pixels, row % layout.fold};
 }
 
 // Byte offset of a texel in a host copy of the object (image rows packed without padding).
 inline int64_t host_byte_offset(const Layout& layout, std::span<const int64_t> coords) {
   const TexelAddress<int64_t> at = locate<int64_t>(layout, coords);
-  return (at.y * layout.extent().width + at.x) * layout.pixel_bytes();
+  const ImageExtent extent = layout.extent();
+  return ((at.z * extent.height + at.y) * extent.width + at.x) * layout.pixel_bytes();
 }
 
 inline std::string text_of(const ImageExtent& extent) { return cat(extent.width, " x ", extent.height, extent.depth == 1 ? "" : cat(" x ", extent.depth)); }
@@ -102,15 +105,24 @@ inline Status check_limits(const Layout& layout, const StorageLimits& limits) {
   return fail(ErrorCode::kLimit, cat("needs ", text_of(needed), " pixels as ", name_of(layout.storage), "; the device allows ", text_of(most)));
 }
 
+// Rows of a layer, if the device allows as many. 2,048 layers hold 32,768 rows: 131,072 rows of a weight in blocks of 4. More rows a layer would
+// leave more of the last one empty.
+inline constexpr int64_t kLayerRows = 16;
+
+// Rows after which `wanted` is folded: a power of two, so that the address is a shift and a mask.
+inline int64_t fold_of(const Layout& wanted, int64_t max_height) {
+  const StorageForm form = row_of(wanted.storage).form;
+  if (form == StorageForm::kLine || (form == StorageForm::kPanels && wanted.rows() <= max_height)) return 0;
+  const auto most = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(max_height)));
+  return form == StorageForm::kLayers ? std::min(kLayerRows, most) : most;
+}
+
 // The layout that `wanted` becomes within `limits`: an image too high is folded. The planner answers a failure with the next storage, or
 // with a tensor in parts.
 inline Result<Layout> fit(Layout wanted, const StorageLimits& limits) {
   constexpr int64_t kMaxIndex = INT32_MAX;  // kernels index with 32-bit int
   if (wanted.texels() > kMaxIndex) return fail(ErrorCode::kLimit, cat(wanted.texels(), " texels in one object; kernels index at most ", kMaxIndex));
-  // A power of two keeps the address a shift and a mask.
-  const int64_t height = largest(wanted.storage, limits).height;
-  const bool too_high = row_of(wanted.storage).form == StorageForm::kPanels && wanted.rows() > height;
-  wanted.fold = too_high ? static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(height))) : 0;
+  wanted.fold = fold_of(wanted, largest(wanted.storage, limits).height);
   TESSERA_TRY(check_limits(wanted, limits));
   return wanted;
 }

@@ -18,6 +18,7 @@ enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D };
 enum class StorageForm : uint8_t {
   kLine,    // one behind the other
   kPanels,  // one below the other; an image too high continues in the next panel of columns
+  kLayers,  // one below the other; every so many rows begin the next layer
 };
 
 // Pixels of an object along its axes (of a buffer: texels).
