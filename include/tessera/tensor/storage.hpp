@@ -12,7 +12,7 @@
 namespace tessera {
 
 // In the order of fallback: where a device cannot do one, the one before it stands in, down to the buffer.
-enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D };
+enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D, kImage2DArray };
 
 // How the rows of a tensor's texels fill an object.
 enum class StorageForm : uint8_t {
@@ -62,6 +62,7 @@ inline constexpr std::array kStorageRows{
     StorageRow{.name = "buffer", .form = StorageForm::kLine, .bytes = &StorageLimits::max_buffer_bytes},
     StorageRow{.name = "image_buffer", .form = StorageForm::kLine, .width = &StorageLimits::max_image_buffer_texels},
     StorageRow{.name = "image2d", .form = StorageForm::kPanels, .width = &StorageLimits::max_image_width, .height = &StorageLimits::max_image_height},
+    StorageRow{.name = "image2d_array", .form = StorageForm::kLayers, .width = &StorageLimits::max_image_width, .height = &StorageLimits::max_image_height, .depth = &StorageLimits::max_image_layers},
 };
 
 constexpr const StorageRow& row_of(Storage storage) { return kStorageRows[static_cast<size_t>(storage)]; }
