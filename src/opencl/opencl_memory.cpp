@@ -42,7 +42,8 @@ cl_channel_order channel_order(int lanes) { return lanes == 1 ? CL_R : lanes == 
 // What OpenCL calls a storage; nothing for one that is no image.
 std::optional<cl_mem_object_type> image_type(Storage storage) {
   constexpr std::pair<Storage, cl_mem_object_type> kTypes[] = {
-      {Storage::kImageBuffer, CL_MEM_OBJECT_IMAGE1D_BUFFER}, {Storage::kImage2D, CL_MEM_OBJECT_IMAGE2D}, {Storage::kImage2DArray, CL_MEM_OBJECT_IMAGE2D_ARRAY}};
+      {Storage::kImageBuffer, CL_MEM_OBJECT_IMAGE1D_BUFFER}, {Storage::kImage2D, CL_MEM_OBJECT_IMAGE2D}, {Storage::kImage2DArray, CL_MEM_OBJECT_IMAGE2D_ARRAY},
+      {Storage::kImage3D, CL_MEM_OBJECT_IMAGE3D}};
   for (const auto& [known, type] : kTypes)
     if (known == storage) return type;
   return std::nullopt;

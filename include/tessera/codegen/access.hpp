@@ -57,6 +57,8 @@ inline constexpr ImageRow kImageRows[] = {
      "{6}texture2D", "texelFetch({0}, ivec2({1}, {2}), 0)", "{6}image2D", "imageStore({0}, ivec2({1}, {2}), {4})", "nearest_ samplerless", {}},
     {Storage::kImage2DArray, "image2d_array_t", "read_image{5}({0}, nearest_, (int4)({1}, {2}, {3}, 0))", "write_image{5}({0}, (int4)({1}, {2}, {3}, 0), {4})",
      "{6}texture2DArray", "texelFetch({0}, ivec3({1}, {2}, {3}), 0)", "{6}image2DArray", "imageStore({0}, ivec3({1}, {2}, {3}), {4})", "nearest_ samplerless", {}},
+    {Storage::kImage3D, "image3d_t", "read_image{5}({0}, nearest_, (int4)({1}, {2}, {3}, 0))", "write_image{5}({0}, (int4)({1}, {2}, {3}, 0), {4})",
+     "{6}texture3D", "texelFetch({0}, ivec3({1}, {2}, {3}), 0)", "{6}image3D", "imageStore({0}, ivec3({1}, {2}, {3}), {4})", "nearest_ samplerless", "cl_khr_3d_image_writes"},
 };
 // clang-format on
 

@@ -12,7 +12,7 @@
 namespace tessera {
 
 // In the order of fallback: where a device cannot do one, the one before it stands in, down to the buffer.
-enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D, kImage2DArray };
+enum class Storage : uint8_t { kBuffer, kImageBuffer, kImage2D, kImage2DArray, kImage3D };
 
 // How the rows of a tensor's texels fill an object.
 enum class StorageForm : uint8_t {
@@ -63,6 +63,8 @@ inline constexpr std::array kStorageRows{
     StorageRow{.name = "image_buffer", .form = StorageForm::kLine, .width = &StorageLimits::max_image_buffer_texels},
     StorageRow{.name = "image2d", .form = StorageForm::kPanels, .width = &StorageLimits::max_image_width, .height = &StorageLimits::max_image_height},
     StorageRow{.name = "image2d_array", .form = StorageForm::kLayers, .width = &StorageLimits::max_image_width, .height = &StorageLimits::max_image_height, .depth = &StorageLimits::max_image_layers},
+    StorageRow{.name = "image3d", .form = StorageForm::kLayers, .width = &StorageLimits::max_image3d_width, .height = &StorageLimits::max_image3d_height, .depth = &StorageLimits::max_image3d_depth,
+               .written = &StorageLimits::image3d_writes},
 };
 
 constexpr const StorageRow& row_of(Storage storage) { return kStorageRows[static_cast<size_t>(storage)]; }
