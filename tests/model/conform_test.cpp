@@ -9,6 +9,7 @@ struct Case {
   std::string name;        // "llama-tied-gqa3.Q4_0"
   Storages storages;
   Precision precision;
+  int32_t parts = 0;       // LoadOptions::weight_parts
 };
 
 // Of the golden logits' standard deviation. float: the f32 rounding of some hundred sums of some hundred terms is about 1e-5; 2e-4 leaves room
@@ -27,7 +28,7 @@ TEST_P(Conform, EqualsHuggingFace) {
   const Case& c = GetParam();
   const nlohmann::json golden = read_json("conform/golden/" + c.name + ".json");
   const auto model = Model::load(data_path("conform/models/" + c.name + ".gguf"), *device,
-                                 {.precision = c.precision, .weight_storage = c.storages.weights, .activation_storage = c.storages.activations, .all_logits = true});
+                                 {.precision = c.precision, .weight_storage = c.storages.weights, .activation_storage = c.storages.activations, .weight_parts = c.parts, .all_logits = true});
   ASSERT_TRUE(model) << model.error().message();
   const std::vector<float> last_rows = read_npy("conform/golden/" + c.name + ".npy");
   const size_t vocab = golden["n_vocab"];
@@ -76,11 +77,13 @@ std::vector<Case> cases() {
       if (full_tier() || storages.name == "buffers" || has_storage_slice) out.push_back({name, storages, Precision::kFloat});
     if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0") out.push_back({name, kStorages[0], Precision::kDefault});
   }
+  for (const Storages& storages : kStorages)
+    if (storages.name == "weights_image2d") out.push_back({"llama-tied-gqa3.Q4_1", storages, Precision::kFloat, 4});  // four textures a weight
   return out;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Conform, testing::ValuesIn(cases()), [](const auto& test) {
-  std::string name = test.param.name + "_" + test.param.storages.name + (test.param.precision == Precision::kFloat ? "_float" : "_default");
+  std::string name = test.param.name + "_" + test.param.storages.name + (test.param.precision == Precision::kFloat ? "_float" : "_default") + (test.param.parts != 0 ? cat("_parts", test.param.parts) : "");
   for (char& ch : name)
     if (ch == '-' || ch == '.') ch = '_';
   return name;

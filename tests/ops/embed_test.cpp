@@ -26,8 +26,8 @@ struct EmbedCase {
   TestTuning tuning;
   int64_t vocab = 127;
   int64_t channels = 96;
-  int64_t binding_bytes = 0;
-  int64_t image_height = 0;
+  void (*limit)(DeviceInfo&) = nullptr;   // makes the planner's device smaller than it is, so that the table lies in at least `parts` objects
+  size_t parts = 1;
   std::string label = {};
 };
 
@@ -40,12 +40,11 @@ TEST_P(Embed, EqualsReference) {
   for (const auto& [shape, tokens] : {std::array<int64_t, 2>{1, 1}, {8, 2}, {32, 17}}) {
     SCOPED_TRACE(cat(tokens, " of ", shape, " tokens"));
     OpRunner run(device(), c.tuning);
-    if (c.binding_bytes != 0) run.limits().max_binding_bytes = c.binding_bytes;
-    if (c.image_height != 0) run.limits().max_image_height = c.image_height;
+    if (c.limit != nullptr) c.limit(run.limits());
     const ValueId y = ops::embed(run.g, run.g.input("ids", DType::kI32, 1, {64}), run.weight(table), shape);
     is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
-    ASSERT_GE(run.plan().weights.begin()->second.placement.parts.size(), c.binding_bytes != 0 ? 3u : 1u);
+    ASSERT_GE(run.plan().weights.begin()->second.placement.parts.size(), c.parts);
     // The first, the last, one twice; ids out of range are clamped: a kernel must not read outside its table whatever it is given.
     std::vector<int32_t> ids(64, 0);
     for (int32_t& id : ids) id = static_cast<int32_t>(random.below(c.vocab));
@@ -73,18 +72,20 @@ std::vector<EmbedCase> cases() {
   int turn = 0;
   for (const WeightFormat& format : kWeightFormats)
     for (const int width : kWidths)
-      for (const Storage weights : kStorages)
-        for (const Storage activations : kStorages)
-          for (const int64_t vocab : {int64_t{127}, int64_t{5}, int64_t{1}}) {
-            const std::vector<int64_t> sizes = format.block == 1 ? std::vector<int64_t>{127, 1, 3, 5} : format.block == 32 ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{256, 512};
-            const int64_t channels = sizes[static_cast<size_t>(turn) % sizes.size()];
-            const int pick = turn++ % 13;  // quick: two or three a type
-            if (full_tier() || pick == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = activations}, vocab, channels});
-          }
-  const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D};
-  all.push_back({WeightType::kQ4_1, buffers, 1000, 32, 4096, 0, "_parts"});  // 4 KiB hold the 32 tokens' result, too
-  all.push_back({WeightType::kF16, buffers, 510, 32, 8192, 0, "_parts"});
-  all.push_back({WeightType::kQ8_0, images, 127, 96, 0, 4, "_folded"});
+      for (const Storage weights : kStorages) {
+        const std::vector<int64_t> sizes = format.block == 1 ? std::vector<int64_t>{127, 1, 3, 5} : format.block == 32 ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{256, 512};
+        const int64_t channels = sizes[static_cast<size_t>(turn) % sizes.size()], vocab = std::array<int64_t, 3>{127, 5, 1}[static_cast<size_t>(turn / 2 % 3)];
+        const int pick = turn++;   // quick: two or three a type. The activations' storage takes turns.
+        if (full_tier() || pick % 7 == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = storage_in_turn(pick + pick / 5)}, vocab, channels});
+      }
+  const TestTuning buffers{.width = 4};
+  const auto in = [](Storage storage, int parts = 1) { return TestTuning{.width = 8, .weights = storage, .parts = parts}; };
+  all.push_back({WeightType::kQ4_1, buffers, 1000, 32, [](DeviceInfo& d) { d.max_binding_bytes = 4096; }, 3, "_binding"});  // 4 KiB hold the 32 tokens' result, too
+  all.push_back({WeightType::kF16, buffers, 510, 32, [](DeviceInfo& d) { d.max_binding_bytes = 8192; }, 3, "_binding"});
+  all.push_back({WeightType::kQ8_0, in(Storage::kImage2D), 127, 96, [](DeviceInfo& d) { d.max_image_height = 4; }, 1, "_folded"});
+  all.push_back({WeightType::kQ8_0, in(Storage::kImageBuffer), 127, 96, [](DeviceInfo& d) { d.max_image_buffer_texels = 200; }, 4, "_texels"});
+  all.push_back({WeightType::kF32, in(Storage::kImage2DArray), 127, 5, [](DeviceInfo& d) { d.max_image_height = 2, d.max_image_layers = 2; }, 4, "_layers"});
+  all.push_back({WeightType::kQ4_0, in(Storage::kImage3D, 4), 127, 32, nullptr, 4, "_by_tuning"});
   return all;
 }
 std::string name_of_case(const testing::TestParamInfo<EmbedCase>& info) {

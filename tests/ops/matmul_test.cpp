@@ -33,21 +33,17 @@ struct MatmulCase {
   WeightType type = WeightType::kF32;
   TestTuning tuning;
   int64_t rows = 1;
-  std::vector<int64_t> columns;
+  std::vector<int64_t> columns{};
   bool norm = false;      // GEMV only
   bool residual = false;
   bool gated = false;
   bool bias = false;
-  int64_t binding_bytes = 0;  // of the planner's device, when not 0
-  int64_t image_height = 0;
+  // Makes the planner's device smaller than it is, so that the weight lies in `parts` objects, folded at `fold` rows.
+  void (*limit)(DeviceInfo&) = nullptr;
+  size_t parts = 1;
+  int64_t fold = 0;
   std::string label = {};
 };
-
-// The planner's own device is never changed, only what it is told.
-void set_limits(const MatmulCase& c, OpRunner& run) {
-  if (c.binding_bytes != 0) run.limits().max_binding_bytes = c.binding_bytes;
-  if (c.image_height != 0) run.limits().max_image_height = c.image_height;
-}
 
 struct Operands {
   Matrix x, gamma, residual;
@@ -122,7 +118,7 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
 
 // Builds the graph that the passes turn into the one fused dispatch.
 Status prepare(const MatmulCase& c, OpRunner& run, const Operands& o, int64_t tokens) {
-  set_limits(c, run);
+  if (c.limit != nullptr) c.limit(run.limits());
   const ValueId x = run.g.activation("x", tokens, o.x.channels);
   const ValueId input = c.norm ? ops::rms_norm(run.g, x, run.weight(o.gain), kEps) : x;
   const auto product = [&](size_t i) { return ops::matmul(run.g, input, run.weight(o.weights[i]), c.bias ? run.bias(o.biases[i]) : kNoValue); };
@@ -169,8 +165,8 @@ class GemmCase : public Matmul, public testing::WithParamInterface<MatmulCase> {
 TEST_P(GemvCase, EqualsReference) { check(GetParam(), 1, {1}); }
 TEST_P(GemmCase, EqualsReference) {
   check(GetParam(), 8, {1, 2, 8});
-  const bool small_bindings = GetParam().binding_bytes != 0;  // would not hold 32 tokens
-  if (full_tier() && !small_bindings) check(GetParam(), 32, {17, 32});
+  const bool limited = GetParam().limit != nullptr;  // small bindings would not hold 32 tokens
+  if (full_tier() && !limited) check(GetParam(), 32, {17, 32});
 }
 
 std::string name_of_case(const testing::TestParamInfo<MatmulCase>& info) {
@@ -185,24 +181,21 @@ std::vector<int64_t> columns_for(WeightType type) {
 
 constexpr int64_t kRows[] = {127, 3, 192, 1, 5};
 
-// Full: every type × width × storages × columns. Quick: every type × width, with storages and columns taking turns.
+// Full: every type × width × storage of the weights, with every column count. Quick: every type × width, storages and columns taking turns.
+// Rows and the activations' storage take turns in both.
 std::vector<MatmulCase> plain_cases() {
   std::vector<MatmulCase> cases;
-  int turn = 0;
+  const auto add = [&](WeightType type, int width, Storage weights) {
+    const int turn = static_cast<int>(cases.size());
+    const Storage activations = storage_in_turn(turn + turn / 5);
+    MatmulCase c{.type = type, .tuning = {.width = width, .weights = weights, .activations = activations, .blocks_a_lane = 1 + turn % 2}, .rows = kRows[turn % 5], .columns = columns_for(type)};
+    if (!full_tier()) c.columns = {c.columns[static_cast<size_t>(turn) % c.columns.size()]};
+    cases.push_back(std::move(c));
+  };
   for (const WeightFormat& format : kWeightFormats)
     for (const int width : kWidths)
       for (const Storage weights : kStorages)
-        for (const Storage activations : kStorages) {
-          const int storages = 2 * static_cast<int>(is_image(weights)) + static_cast<int>(is_image(activations));
-          if (!full_tier() && storages != (static_cast<int>(format.type) + width / 8) % 4) continue;
-          const std::vector<int64_t> columns = columns_for(format.type);
-          for (const int64_t rows : kRows) {
-            MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = weights, .activations = activations, .blocks_a_lane = 1 + turn % 2}, .rows = rows, .columns = columns};
-            if (!full_tier()) c.columns = {columns[static_cast<size_t>(turn) % columns.size()]};
-            if (rows == kRows[turn % 5]) cases.push_back(std::move(c));  // they take turns
-          }
-          ++turn;
-        }
+        if (full_tier() || weights == storage_in_turn(static_cast<int>(format.type) + width / 8 * 2)) add(format.type, width, weights);
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Gemv, GemvCase, testing::ValuesIn(plain_cases()), name_of_case);
@@ -220,9 +213,9 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
       if (!full_tier() && (bias ? type != form % static_cast<int>(kWeightFormats.size()) : mixed % 4 != 0)) continue;
       for (const int width : kWidths)
         for (const Storage storage : kStorages) {
-          const Storage activations = turn++ % 4 < 2 ? Storage::kBuffer : Storage::kImage2D;
-          // Widths and storages take turns: one of the six quick, two full.
-          if (turn % (full_tier() ? 3 : 6) != mixed / 4 % (full_tier() ? 3 : 6)) continue;
+          const Storage activations = storage_in_turn(turn + turn / 15);
+          // Widths and storages take turns: one of the fifteen quick; full five, each storage once.
+          if (const int pick = turn++ % 15; full_tier() ? pick % 3 != mixed % 3 : pick != (mixed / 4 + 4 * form) % 15) continue;
           cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
                            .columns = {columns_for(format.type)[0]}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
         }
@@ -233,15 +226,28 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
 INSTANTIATE_TEST_SUITE_P(GemvFused, GemvCase, testing::ValuesIn(fused_cases(true)), name_of_case);
 INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(fused_cases(false)), name_of_case);
 
-// Weights cut into parts by rows (one binding holds 16 blocks of F32, say), and images folded because they would be too high.
+// Weights in several objects, because one binding or image does not hold them or because the tuning says so, and images folded for their height.
+// 127 rows are 32 blocks at width 4, 16 at width 8. A block of Q4_1 or Q8_0 of 96 columns is 24 or 48 texels at width 8; of F32, 192.
 std::vector<MatmulCase> limited_cases() {
-  const TestTuning buffers{.width = 4}, images{.width = 8, .weights = Storage::kImage2D, .activations = Storage::kBuffer};
-  return {
-      {.type = WeightType::kF32, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .binding_bytes = 12 * 1536, .label = "_three_parts"},
-      {.type = WeightType::kQ8_0, .tuning = buffers, .rows = 127, .columns = {96}, .residual = true, .gated = true, .bias = true, .binding_bytes = 5000, .label = "_parts"},
-      {.type = WeightType::kQ4_1, .tuning = images, .rows = 127, .columns = {96}, .image_height = 4, .label = "_folded"},
-      {.type = WeightType::kF16, .tuning = images, .rows = 127, .columns = {96}, .gated = true, .image_height = 8, .label = "_folded"},
+  const auto in = [](Storage storage, int parts = 1) { return TestTuning{.width = 8, .weights = storage, .parts = parts}; };
+  std::vector<MatmulCase> cases = {
+      {.type = WeightType::kF32, .tuning = {}, .residual = true, .limit = [](DeviceInfo& d) { d.max_binding_bytes = 12 * 1536; }, .parts = 3, .label = "_binding"},
+      {.type = WeightType::kQ8_0, .tuning = {}, .residual = true, .gated = true, .bias = true, .limit = [](DeviceInfo& d) { d.max_binding_bytes = 5000; }, .parts = 6, .label = "_binding"},
+      {.type = WeightType::kF32, .tuning = in(Storage::kImageBuffer), .limit = [](DeviceInfo& d) { d.max_image_buffer_texels = 5 * 192; }, .parts = 4, .label = "_texels"},
+      {.type = WeightType::kQ4_1, .tuning = in(Storage::kImage2D), .limit = [](DeviceInfo& d) { d.max_image_height = 4; }, .fold = 4, .label = "_folded"},
+      {.type = WeightType::kF16, .tuning = in(Storage::kImage2D), .gated = true, .limit = [](DeviceInfo& d) { d.max_image_height = 8; }, .fold = 8, .label = "_folded"},
+      {.type = WeightType::kQ4_1, .tuning = in(Storage::kImage2D), .limit = [](DeviceInfo& d) { d.max_image_height = 2, d.max_image_width = 48; }, .parts = 4, .fold = 2, .label = "_panels"},
+      {.type = WeightType::kQ8_0, .tuning = in(Storage::kImage2DArray), .gated = true, .limit = [](DeviceInfo& d) { d.max_image_height = 7; }, .fold = 4, .label = "_folded"},
+      {.type = WeightType::kF16, .tuning = in(Storage::kImage2DArray), .limit = [](DeviceInfo& d) { d.max_image_height = 2, d.max_image_layers = 3; }, .parts = 3, .fold = 2, .label = "_layers"},
+      {.type = WeightType::kQ4_0, .tuning = in(Storage::kImage3D), .residual = true, .limit = [](DeviceInfo& d) { d.max_image3d_height = 4; }, .fold = 4, .label = "_folded"},
+      {.type = WeightType::kQ4_1, .tuning = in(Storage::kImage3D), .limit = [](DeviceInfo& d) { d.max_image3d_height = 1, d.max_image3d_depth = 5; }, .parts = 4, .fold = 1, .label = "_layers"},
+      {.type = WeightType::kQ4_1, .tuning = in(Storage::kBuffer, 2), .residual = true, .bias = true, .parts = 2, .label = "_by_tuning"},
+      {.type = WeightType::kQ4_0, .tuning = in(Storage::kImage2D, 4), .bias = true, .parts = 4, .label = "_by_tuning"},
+      {.type = WeightType::kQ8_0, .tuning = in(Storage::kImage2D, 4), .gated = true, .parts = 4, .label = "_by_tuning"},
+      {.type = WeightType::kF32, .tuning = in(Storage::kImage2DArray, 99), .parts = 16, .fold = 16, .label = "_one_block_each"},
   };
+  for (MatmulCase& c : cases) c.rows = 127, c.columns = {96};
+  return cases;
 }
 INSTANTIATE_TEST_SUITE_P(GemvLimits, GemvCase, testing::ValuesIn(limited_cases()), name_of_case);
 INSTANTIATE_TEST_SUITE_P(GemmLimits, GemmCase, testing::ValuesIn(limited_cases()), name_of_case);
@@ -255,8 +261,8 @@ TEST_F(Matmul, SmallLimitsMakePartsAndFolds) {
     TESSERA_ASSERT_OK(prepare(c, run, o, 1));
     const size_t parts = run.plan().weights.at(c.gated ? "w|up" : "w").placement.parts.size();
     EXPECT_EQ(parts, run.plan().dispatches.size());
-    EXPECT_GE(parts, c.binding_bytes != 0 ? 3u : 1u);
-    EXPECT_EQ(run.object_of("gemv", is_quantized(c.type) ? "quants" : "floats").layout.fold, c.image_height);
+    EXPECT_EQ(parts, c.parts);
+    EXPECT_EQ(run.object_of("gemv", is_quantized(c.type) ? "quants" : "floats").layout.fold, c.fold);
   }
 }
 

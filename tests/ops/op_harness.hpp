@@ -12,6 +12,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../unit/random_blocks.hpp"
@@ -118,6 +119,7 @@ struct TestTuning {
   int workgroup = 4;     // small, so that small shapes have several workgroups; a power of two
   int blocks_a_lane = 1;
   int tokens_a_lane = 4;
+  int parts = 1;         // objects of a weight, at least
 
   Tuning tuning() const {
     Tuning t;
@@ -125,8 +127,9 @@ struct TestTuning {
     t.gemv_workgroup = t.gemm_workgroup = t.row_workgroup = t.item_workgroup = t.attention_workgroup = workgroup;
     t.gemv_blocks = blocks_a_lane;
     t.gemm_tokens = tokens_a_lane;
-    t.weight_storage = weights;
-    t.activation_storage = activations;
+    t.weight_storage = {weights, true};
+    t.activation_storage = {activations, true};
+    t.weight_parts = parts;
     return t;
   }
   std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of(activations)); }
@@ -356,7 +359,13 @@ class OpTest : public testing::Test {
   gpu::Device* device_ = nullptr;
 };
 
-inline constexpr Storage kStorages[] = {Storage::kBuffer, Storage::kImage2D};
+inline const std::vector<Storage> kStorages = [] {
+  std::vector<Storage> all;
+  for (size_t s = 0; s < kStorageRows.size(); ++s) all.push_back(static_cast<Storage>(s));
+  return all;
+}();
+// The n-th storage, around and around.
+inline Storage storage_in_turn(int n) { return kStorages[static_cast<size_t>(n) % kStorages.size()]; }
 inline constexpr int kWidths[] = {4, 8, 16};
 
 }  // namespace tessera::ops_test

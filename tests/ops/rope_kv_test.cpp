@@ -156,7 +156,7 @@ std::vector<RopeCase> cases() {
     for (const int64_t head_dim : {4, 64, 80, 6})
       for (const DType kv : {DType::kF32, DType::kF16})
         for (const Storage storage : kStorages)
-          if (const int pick = turn++; full_tier() || pick % 5 == 0) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = kWidths[pick % 3], .activations = storage}});
+          if (const int pick = turn++; full_tier() || pick % 11 == 0) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = kWidths[pick % 3], .activations = storage}});
   return all;
 }
 std::string name_of_case(const testing::TestParamInfo<RopeCase>& info) {
@@ -208,7 +208,8 @@ std::string name_of_stack(const testing::TestParamInfo<StackedQkv::ParamType>& i
 }
 INSTANTIATE_TEST_SUITE_P(RopeKv, StackedQkv,
                          testing::Values(std::tuple(4, Storage::kBuffer, WeightType::kQ4_0, WeightType::kQ4_0), std::tuple(8, Storage::kImage2D, WeightType::kQ8_0, WeightType::kQ8_0),
-                                         std::tuple(16, Storage::kBuffer, WeightType::kQ4_1, WeightType::kQ4_1), std::tuple(8, Storage::kBuffer, WeightType::kQ4_0, WeightType::kQ8_0)),
+                                         std::tuple(16, Storage::kBuffer, WeightType::kQ4_1, WeightType::kQ4_1), std::tuple(8, Storage::kBuffer, WeightType::kQ4_0, WeightType::kQ8_0),
+                                         std::tuple(4, Storage::kImage3D, WeightType::kQ4_1, WeightType::kQ4_1)),
                          name_of_stack);
 
 }  // namespace

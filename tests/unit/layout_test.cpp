@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <map>
 #include <random>
 #include <set>
@@ -129,7 +131,7 @@ void for_each_texel(const Layout& layout, const Check& check) {
 
 TEST(Layout, EveryTexelHasAPlaceOfItsOwnInsideTheObject) {
   std::mt19937 random(1);
-  for (int round = 0; round < 150; ++round) {
+  for (int round = 0; round < 300; ++round) {
     const Layout layout = random_layout(random);
     SCOPED_TRACE(describe(layout));
     std::set<int64_t> bytes;
@@ -149,10 +151,41 @@ TEST(Layout, EveryTexelHasAPlaceOfItsOwnInsideTheObject) {
   }
 }
 
+// pack∘unpack is the identity over elements, and what no element lies in stays zero: tensors of C channels, in texels of every width, in every
+// storage, with lanes past the last channel left alone.
+TEST(Layout, PackingAndUnpackingAreInverse) {
+  std::mt19937 random(4);
+  for (const int64_t channels : {1, 3, 4, 5, 127, 130})
+    for (size_t s = 0; s < kStorageRows.size(); ++s)
+      for (const int lanes : {1, 2, 4, 8, 16})
+        for (const DType element : {DType::kF32, DType::kF16, DType::kI8}) {
+          Layout layout{static_cast<Storage>(s), element, lanes, {1 + static_cast<int64_t>(random() % 9), 3, ceil_div(channels, lanes)}, 0};
+          if (row_of(layout.storage).form != StorageForm::kLine) layout.fold = static_cast<int64_t>(random() % 9);
+          SCOPED_TRACE(cat(describe(layout), " channels ", channels));
+          std::vector<uint8_t> host(static_cast<size_t>(layout.object_bytes()), 0);
+          const auto bytes = static_cast<size_t>(byte_size(element));
+          const auto place = [&](const std::vector<int64_t>& coords, int64_t channel) {
+            const std::vector<int64_t> texel{coords[0], coords[1], channel / lanes};
+            return static_cast<size_t>(host_byte_offset(layout, texel) + channel % lanes * byte_size(element));
+          };
+          const auto for_each_element = [&](const auto& act) {
+            for_each_texel(layout, [&](const std::vector<int64_t>& coords) {
+              for (int64_t c = coords[2] * lanes; c < std::min(channels, (coords[2] + 1) * lanes); ++c) act(coords, c, static_cast<uint8_t>(1 + (coords[0] * 977 + coords[1] * 131 + c) % 255));
+            });
+          };
+          size_t elements = 0;
+          for_each_element([&](const std::vector<int64_t>& coords, int64_t c, uint8_t value) { std::memset(&host[place(coords, c)], value, bytes), ++elements; });
+          for_each_element([&](const std::vector<int64_t>& coords, int64_t c, uint8_t value) {
+            for (size_t b = 0; b < bytes; ++b) ASSERT_EQ(host[place(coords, c) + b], value);
+          });
+          ASSERT_EQ(static_cast<size_t>(std::count_if(host.begin(), host.end(), [](uint8_t b) { return b != 0; })), elements * bytes) << "padding is not zero";
+        }
+}
+
 TEST(Layout, ThePrintedExpressionIsTheHostsAddress) {
   std::mt19937 random(2);
   const std::string kNames[] = {"a", "b", "c", "d"};
-  for (int round = 0; round < 150; ++round) {
+  for (int round = 0; round < 300; ++round) {
     const Layout layout = random_layout(random);
     SCOPED_TRACE(describe(layout));
     std::vector<IndexText> names;
@@ -178,7 +211,7 @@ TEST(Layout, TheOutermostExtentIsNotInTheExpression) {
     const std::vector<IndexText> names = {IndexText("a", true), IndexText("b", true), IndexText("c", true), IndexText("d", true)};
     const std::span<const IndexText> coords(names.data(), layout.grid.size());
     const TexelAddress<IndexText> before = locate<IndexText>(layout, coords);
-    if (layout.grid.size() == 1 && layout.storage == Storage::kImage2D) continue;  // one axis: it is the image's width
+    if (layout.grid.size() == 1 && row_of(layout.storage).form != StorageForm::kLine) continue;  // one axis: it is the image's width
     layout.grid[0] += 1000;
     const TexelAddress<IndexText> after = locate<IndexText>(layout, coords);
     EXPECT_EQ(before.x.text(), after.x.text());
@@ -187,8 +220,16 @@ TEST(Layout, TheOutermostExtentIsNotInTheExpression) {
   }
 }
 
-constexpr StorageLimits kLimits{
-    .max_buffer_bytes = 1 << 20, .max_object_bytes = 1 << 21, .max_image_width = 64, .max_image_height = 128, .max_image_buffer_texels = 5000};
+constexpr StorageLimits kLimits{.max_buffer_bytes = 1 << 20,
+                                .max_object_bytes = 1 << 21,
+                                .max_image_width = 64,
+                                .max_image_height = 128,
+                                .max_image_buffer_texels = 5000,
+                                .max_image_layers = 10,
+                                .max_image3d_width = 48,
+                                .max_image3d_height = 40,
+                                .max_image3d_depth = 20,
+                                .image3d_writes = true};
 
 Layout wanted(Storage storage, std::vector<int64_t> grid, int lanes = 4) {
   Layout layout;
@@ -213,11 +254,32 @@ TEST(Layout, AnImageTooHighIsFoldedIntoPanels) {
   EXPECT_EQ(fit(wanted(Storage::kImage2D, {128, 16}), odd)->fold, 64);  // a power of two: shift and mask
 }
 
+// Layers have a fixed height, so that the address does not depend on the rows; an object of fewer rows is as high as these.
+TEST(Layout, LayersAreFoldedAtAConstant) {
+  const Result<Layout> placed = fit(wanted(Storage::kImage2DArray, {140, 12}), kLimits);
+  ASSERT_TRUE(placed.has_value()) << placed.error().message();
+  EXPECT_EQ(placed->fold, 16);
+  EXPECT_EQ(placed->extent(), (ImageExtent{12, 16, 9}));
+  EXPECT_EQ(placed->lines(), 144);
+  const int64_t last[] = {139, 11};
+  EXPECT_EQ(locate<int64_t>(*placed, last).x, 11);
+  EXPECT_EQ(locate<int64_t>(*placed, last).y, 139 - 128);
+  EXPECT_EQ(locate<int64_t>(*placed, last).z, 8);
+  EXPECT_EQ(host_byte_offset(*placed, last), (139 * 12 + 11) * 16);  // layer after layer: as a buffer
+  EXPECT_EQ(fit(wanted(Storage::kImage2DArray, {3, 16}), kLimits)->fold, 16);
+  EXPECT_EQ(fit(wanted(Storage::kImage2DArray, {3, 16}), kLimits)->extent(), (ImageExtent{16, 3, 1}));
+  StorageLimits low = kLimits;
+  low.max_image3d_height = 11;
+  EXPECT_EQ(fit(wanted(Storage::kImage3D, {50, 16}), low)->extent(), (ImageExtent{16, 8, 7}));  // a power of two
+}
+
 TEST(Layout, WhatDoesNotFitIsALimit) {
   const Layout kTooBig[] = {wanted(Storage::kImage2D, {2, 65}),          wanted(Storage::kImage2D, {2, 17}, 16),
                             wanted(Storage::kImage2D, {641, 16}),        wanted(Storage::kImageBuffer, {5001}),
                             wanted(Storage::kImageBuffer, {2501}, 8),    wanted(Storage::kBuffer, {(1 << 16) + 1}),
-                            wanted(Storage::kBuffer, {1 << 16, 1 << 16})};
+                            wanted(Storage::kBuffer, {1 << 16, 1 << 16}),      wanted(Storage::kImage2DArray, {161, 16}),
+                            wanted(Storage::kImage2DArray, {2, 65}),     wanted(Storage::kImage3D, {2, 49}),
+                            wanted(Storage::kImage3D, {321, 16})};
   StorageLimits small = kLimits;
   small.max_object_bytes = 1000;
   EXPECT_EQ(fit(wanted(Storage::kImage2D, {2, 32}), small).error().code(), ErrorCode::kLimit);
@@ -228,12 +290,14 @@ TEST(Layout, WhatDoesNotFitIsALimit) {
     EXPECT_EQ(placed.error().code(), ErrorCode::kLimit);
   }
   for (const Layout& layout : {wanted(Storage::kImage2D, {2, 64}), wanted(Storage::kImage2D, {512, 16}), wanted(Storage::kImageBuffer, {5000}),
-                               wanted(Storage::kBuffer, {1 << 16})})
+                               wanted(Storage::kImage2DArray, {160, 16}), wanted(Storage::kImage3D, {320, 48}), wanted(Storage::kBuffer, {1 << 16})})
     EXPECT_TRUE(fit(layout, kLimits).has_value()) << describe(layout);
   StorageLimits none = kLimits;
-  none.max_image_width = none.max_image_buffer_texels = 0;
+  none.max_image_width = none.max_image_buffer_texels = none.max_image3d_depth = 0;
   EXPECT_EQ(fit(wanted(Storage::kImage2D, {2, 2}), none).error().code(), ErrorCode::kUnsupported);
   EXPECT_EQ(fit(wanted(Storage::kImageBuffer, {2, 2}), none).error().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(fit(wanted(Storage::kImage2DArray, {2, 2}), none).error().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(fit(wanted(Storage::kImage3D, {2, 2}), none).error().code(), ErrorCode::kUnsupported);
 }
 
 }  // namespace

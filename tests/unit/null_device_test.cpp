@@ -17,6 +17,10 @@ DeviceInfo small_device() {
   info.max_image_width = 16;
   info.max_image_height = 8;
   info.max_image_buffer_texels = 100;
+  info.max_image_layers = 3;
+  info.max_image3d_width = 8;
+  info.max_image3d_height = 4;
+  info.max_image3d_depth = 2;
   info.max_workgroup_size = 32;
   info.max_workgroup_extent = {32, 16, 4};
   info.max_grid = {1000, 100, 10};
@@ -101,6 +105,12 @@ TEST_F(NullDeviceTest, EnforcesImageLimits) {
   EXPECT_TRUE(device->create_image({Storage::kImage2D, DType::kF16, 4, {9, 4}, 8}));  // folded into two panels
   EXPECT_EQ(code({Storage::kImageBuffer, DType::kF16, 4, {101}, 0}), ErrorCode::kLimit);
   EXPECT_TRUE(device->create_image({Storage::kImageBuffer, DType::kF16, 4, {100}, 0}));
+  EXPECT_TRUE(device->create_image({Storage::kImage2DArray, DType::kF16, 4, {24, 16}, 8}));
+  EXPECT_EQ(code({Storage::kImage2DArray, DType::kF16, 4, {25, 16}, 8}), ErrorCode::kLimit);
+  EXPECT_EQ(code({Storage::kImage2DArray, DType::kF16, 4, {24, 16}, 0}), ErrorCode::kLimit);
+  EXPECT_TRUE(device->create_image({Storage::kImage3D, DType::kF16, 4, {8, 8}, 4}));
+  EXPECT_EQ(code({Storage::kImage3D, DType::kF16, 4, {9, 8}, 4}), ErrorCode::kLimit);
+  EXPECT_EQ(code({Storage::kImage3D, DType::kF16, 4, {8, 9}, 4}), ErrorCode::kLimit);
   EXPECT_EQ(code({Storage::kBuffer, DType::kF16, 4, {4}, 0}), ErrorCode::kUnsupported);
   EXPECT_EQ(code({Storage::kImage2D, DType::kF16, 4, {0, 4}, 0}), ErrorCode::kInvalidArgument);
 }

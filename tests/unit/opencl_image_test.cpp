@@ -9,11 +9,11 @@ namespace {
 
 // Adds 1 to every float of an image texel by texel and writes to another image.
 LoweredKernel image_kernel(Storage storage) {
-  const bool flat = storage == Storage::kImageBuffer;
-  const std::string type = flat ? "image1d_buffer_t" : "image2d_t";
-  const std::string at = flat ? "(int)get_global_id(0)" : "(int2)((int)get_global_id(0), (int)get_global_id(1))";
+  constexpr const char* kTypes[] = {"", "image1d_buffer_t", "image2d_t", "image2d_array_t", "image3d_t"};
+  const std::string type = kTypes[static_cast<size_t>(storage)], x = "(int)get_global_id(0)", y = "(int)get_global_id(1)";
+  const std::string at = storage == Storage::kImageBuffer ? x : storage == Storage::kImage2D ? "(int2)(" + x + ", " + y + ")" : "(int4)(" + x + ", " + y + ", (int)get_global_id(2), 0)";
   return {.entry = "increment",
-          .text = "__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void increment(__read_only " + type + " x, __write_only " + type +
+          .text = "#pragma OPENCL EXTENSION cl_khr_3d_image_writes : enable\n__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void increment(__read_only " + type + " x, __write_only " + type +
                   " y) {\n  write_imagef(y, " + at + ", read_imagef(x, " + at + ") + 1.0f);\n}",
           .workgroup = {1, 1, 1},
           .slots = {{"x", storage, false}, {"y", storage, true}},
@@ -29,7 +29,7 @@ struct ImageCase {
 
 std::string image_name(const testing::TestParamInfo<ImageCase>& info) {
   return std::string(name_of(info.param.storage)) + "_" + std::string(name_of(info.param.element)) + "x" + std::to_string(info.param.lanes) +
-         (info.param.fold != 0 ? "_folded" : "");
+         (info.param.fold != 0 ? "_fold" + std::to_string(info.param.fold) : "");
 }
 
 class OpenClImageTest : public OpenClDeviceTest, public testing::WithParamInterface<ImageCase> {
@@ -76,7 +76,10 @@ INSTANTIATE_TEST_SUITE_P(
                     ImageCase{Storage::kImage2D, DType::kF32, 2, {5, 3}, 0}, ImageCase{Storage::kImage2D, DType::kF32, 16, {5, 3}, 0},
                     ImageCase{Storage::kImage2D, DType::kF32, 4, {7, 3}, 4}, ImageCase{Storage::kImage2D, DType::kI8, 4, {5, 3}, 0},
                     ImageCase{Storage::kImageBuffer, DType::kF32, 4, {2, 5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF16, 4, {5, 3}, 0},
-                    ImageCase{Storage::kImageBuffer, DType::kU32, 1, {5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF32, 8, {5, 3}, 0}),
+                    ImageCase{Storage::kImageBuffer, DType::kU32, 1, {5, 3}, 0}, ImageCase{Storage::kImageBuffer, DType::kF32, 8, {5, 3}, 0},
+                    ImageCase{Storage::kImage2DArray, DType::kF32, 4, {7, 3}, 0}, ImageCase{Storage::kImage2DArray, DType::kF16, 8, {7, 3}, 2},
+                    ImageCase{Storage::kImage2DArray, DType::kU32, 4, {7, 3}, 7}, ImageCase{Storage::kImage3D, DType::kF32, 4, {7, 3}, 0},
+                    ImageCase{Storage::kImage3D, DType::kF16, 8, {7, 3}, 2}, ImageCase{Storage::kImage3D, DType::kU32, 4, {7, 3}, 7}),
     image_name);
 
 class OpenClImageKernelTest : public OpenClDeviceTest, public testing::WithParamInterface<std::pair<Storage, DType>> {};
@@ -84,7 +87,7 @@ class OpenClImageKernelTest : public OpenClDeviceTest, public testing::WithParam
 TEST_P(OpenClImageKernelTest, KernelsSeeWhatRowsWriteAndTheReverse) {
   const auto [storage, element] = GetParam();
   if (device->info().max_image_width == 0) GTEST_SKIP() << "this OpenCL device has no images";
-  const Layout layout{storage, element, 4, {6, 5}, 0};
+  const Layout layout{storage, element, 4, {6, 5}, row_of(storage).form == StorageForm::kLayers ? 2 : 0};
   auto x = device->create_image(layout), y = device->create_image(layout);
   ASSERT_TRUE(x && y) << x.error().message();
   const auto program = kernel(image_kernel(storage));
@@ -97,7 +100,7 @@ TEST_P(OpenClImageKernelTest, KernelsSeeWhatRowsWriteAndTheReverse) {
   for (size_t i = 0; i < 120; ++i) store(i, static_cast<float>(i));
   ASSERT_TRUE(device->write_rows(**x, 0, 6, sent));
   auto list = std::move(*device->create_list());
-  const std::array<int64_t, 3> workgroups{layout.extent().width, layout.extent().height, 1};
+  const std::array<int64_t, 3> workgroups{layout.extent().width, layout.extent().height, layout.extent().depth};
   ASSERT_TRUE(list->dispatch({program.get(), {{.image = x->get()}, {.image = y->get()}}, {}, workgroups, {}}));
   ASSERT_TRUE(list->finish());
   run(*list);
@@ -108,13 +111,17 @@ TEST_P(OpenClImageKernelTest, KernelsSeeWhatRowsWriteAndTheReverse) {
 
 INSTANTIATE_TEST_SUITE_P(Storages, OpenClImageKernelTest,
                          testing::Values(std::pair{Storage::kImage2D, DType::kF32}, std::pair{Storage::kImage2D, DType::kF16},
-                                         std::pair{Storage::kImageBuffer, DType::kF32}, std::pair{Storage::kImageBuffer, DType::kF16}),
+                                         std::pair{Storage::kImageBuffer, DType::kF32}, std::pair{Storage::kImageBuffer, DType::kF16},
+                                         std::pair{Storage::kImage2DArray, DType::kF32}, std::pair{Storage::kImage2DArray, DType::kF16},
+                                         std::pair{Storage::kImage3D, DType::kF32}, std::pair{Storage::kImage3D, DType::kF16}),
                          [](const auto& made) { return std::string(name_of(made.param.first)) + "_" + std::string(name_of(made.param.second)); });
 
 TEST_F(OpenClDeviceTest, WrongImagesAreRefused) {
   if (device->info().max_image_width == 0) GTEST_SKIP() << "this OpenCL device has no images";
   const DeviceInfo& info = device->info();
   EXPECT_EQ(device->create_image({Storage::kBuffer, DType::kF32, 4, {4, 4}, 0}).error().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(device->create_image({Storage::kImage2DArray, DType::kF32, 4, {info.max_image_layers + 1, 2}, 1}).error().code(), ErrorCode::kLimit);
+  EXPECT_EQ(device->create_image({Storage::kImage3D, DType::kF32, 4, {2, info.max_image3d_width + 1}, 1}).error().code(), ErrorCode::kLimit);
   EXPECT_EQ(device->create_image({Storage::kImage2D, DType::kF32, 4, {0, 4}, 0}).error().code(), ErrorCode::kInvalidArgument);
   EXPECT_EQ(device->create_image({Storage::kImage2D, DType::kF32, 4, {2, info.max_image_width + 1}, 0}).error().code(), ErrorCode::kLimit);
   EXPECT_EQ(device->create_image({Storage::kImage2D, DType::kF32, 4, {info.max_image_height + 1, 2}, 0}).error().code(), ErrorCode::kLimit);

@@ -53,6 +53,9 @@ DeviceInfo device() {
   info.max_allocation_bytes = info.max_binding_bytes = 1 << 26;
   info.buffer_offset_alignment = 64;
   info.max_image_width = info.max_image_height = 16384;
+  info.max_image_buffer_texels = 1 << 26;
+  info.max_image_layers = info.max_image3d_width = info.max_image3d_height = info.max_image3d_depth = 2048;
+  info.image3d_writes = true;
   return info;
 }
 
@@ -154,19 +157,91 @@ std::set<Storage> storages(const Plan& plan, std::set<Home> homes) {
   return found;
 }
 
-Tuning images() {
+Tuning images(StorageChoice choice = Storage::kImage2D) {
   Tuning tuning;
-  tuning.weight_storage = tuning.activation_storage = Storage::kImage2D;
+  tuning.weight_storage = tuning.activation_storage = choice;
   return tuning;
 }
 
 TEST(Planner, PutsTensorsWhereTheTuningSays) {
-  const auto p = plan({32, LogitRows::kLast}, device(), images());
+  for (size_t s = 1; s < kStorageRows.size(); ++s) {
+    const auto storage = static_cast<Storage>(s);
+    SCOPED_TRACE(name_of(storage));
+    const auto p = plan({32, LogitRows::kLast}, device(), images(storage));
+    ASSERT_TRUE(p) << p.error().message();
+    EXPECT_EQ(storages(*p, {Home::kWeight}), std::set{storage});
+    EXPECT_EQ(storages(*p, {Home::kArenaBuffer, Home::kArenaImage}), std::set{storage});
+    EXPECT_EQ(storages(*p, {Home::kState, Home::kInput, Home::kOutput}), std::set{Storage::kBuffer});
+    EXPECT_EQ(p->arena_bytes, 0);
+  }
+}
+
+// Where a device cannot do a storage, the one before it stands in: image3d, image2d_array, image2d, image_buffer, buffer.
+TEST(Planner, FallsBackInTheStatedOrder) {
+  struct Loss {
+    void (*lose)(DeviceInfo&);
+    Storage weights, activations;
+  };
+  const Loss losses[] = {{[](DeviceInfo&) {}, Storage::kImage3D, Storage::kImage3D},
+                         {[](DeviceInfo& d) { d.image3d_writes = false; }, Storage::kImage3D, Storage::kImage2DArray},  // weights are only read
+                         {[](DeviceInfo& d) { d.max_image3d_width = 0; }, Storage::kImage2DArray, Storage::kImage2DArray},
+                         {[](DeviceInfo& d) { d.max_image_layers = 0; }, Storage::kImage2D, Storage::kImage2D},
+                         {[](DeviceInfo& d) { d.max_image_width = 4; }, Storage::kImageBuffer, Storage::kImageBuffer},
+                         {[](DeviceInfo& d) { d.max_image_buffer_texels = 4; }, Storage::kBuffer, Storage::kBuffer}};
+  DeviceInfo info = device();
+  for (const Loss& loss : losses) {
+    loss.lose(info);
+    const auto p = plan({32, LogitRows::kLast}, info, images(Storage::kImage3D));
+    ASSERT_TRUE(p) << p.error().message();
+    EXPECT_EQ(storages(*p, {Home::kWeight}), std::set{loss.weights});
+    EXPECT_EQ(storages(*p, {Home::kArenaBuffer, Home::kArenaImage}), std::set{loss.activations});
+  }
+}
+
+// A user who asks for a storage gets it, or is told why not.
+TEST(Planner, RefusesAFixedStorageThatCannotBe) {
+  DeviceInfo none = device();
+  none.max_image3d_width = 0;
+  const auto absent = plan({32, LogitRows::kLast}, none, images({Storage::kImage3D, true}));
+  ASSERT_FALSE(absent);
+  EXPECT_EQ(absent.error().code(), ErrorCode::kUnsupported);
+  EXPECT_NE(absent.error().message().find("storage image3d, which was asked for: the device has no image3d"), std::string::npos) << absent.error().message();
+
+  DeviceInfo narrow = device();
+  narrow.max_image_width = 12;  // holds 8 texels of quants, not a row of 64 channels
+  Tuning tuning = images({Storage::kImage2D, true});
+  tuning.weight_storage = Storage::kBuffer;
+  const auto too_wide = plan({32, LogitRows::kLast}, narrow, tuning);
+  ASSERT_FALSE(too_wide);
+  EXPECT_EQ(too_wide.error().code(), ErrorCode::kLimit);
+  for (const char* part : {"image2d", "16 x 32", "12 x 16384"}) EXPECT_NE(too_wide.error().message().find(part), std::string::npos) << too_wide.error().message();
+
+  DeviceInfo read_only = device();
+  read_only.image3d_writes = false;
+  const auto unwritable = plan({32, LogitRows::kLast}, read_only, images({Storage::kImage3D, true}));
+  ASSERT_FALSE(unwritable);
+  EXPECT_EQ(unwritable.error().code(), ErrorCode::kUnsupported);
+}
+
+// Several objects a weight: as many as the tuning says at least, each with dispatches of its own.
+TEST(Planner, CutsWeightsIntoTheTuningsParts) {
+  Tuning tuning = images();
+  tuning.weight_parts = 4;
+  const auto p = plan({32, LogitRows::kLast}, device(), tuning);
   ASSERT_TRUE(p) << p.error().message();
-  EXPECT_EQ(storages(*p, {Home::kWeight}), std::set{Storage::kImage2D});
-  EXPECT_EQ(storages(*p, {Home::kArenaBuffer, Home::kArenaImage}), std::set{Storage::kImage2D});
-  EXPECT_EQ(storages(*p, {Home::kState, Home::kInput, Home::kOutput}), std::set{Storage::kBuffer});
-  EXPECT_EQ(p->arena_bytes, 0);
+  for (const auto& [key, weight] : p->weights)
+    EXPECT_EQ(weight.placement.parts.size(), weight.placement.parts.empty() ? 0u : 4u) << key;  // vectors have none
+}
+
+// Programs serve every number of tokens: a kernel of one step shape is lowered to the same text in another.
+TEST(Planner, KernelTextDoesNotDependOnTheTokens) {
+  for (size_t s = 0; s < kStorageRows.size(); ++s) {
+    const auto few = plan({8, LogitRows::kLast}, device(), images(static_cast<Storage>(s))), many = plan({128, LogitRows::kLast}, device(), images(static_cast<Storage>(s)));
+    ASSERT_TRUE(few && many);
+    ASSERT_EQ(few->dispatches.size(), many->dispatches.size());
+    for (size_t d = 0; d < few->dispatches.size(); ++d)
+      EXPECT_TRUE(few->dispatches[d].variant == many->dispatches[d].variant) << name_of(static_cast<Storage>(s)) << ": " << few->dispatches[d].label;
+  }
 }
 
 TEST(Planner, FallsBackToBuffersWhereImagesAreTooSmall) {

@@ -16,7 +16,16 @@
 namespace tessera {
 namespace {
 
-constexpr StorageLimits kWide{1 << 28, 1 << 28, 16384, 16384, 1 << 26};
+constexpr StorageLimits kWide{.max_buffer_bytes = 1 << 28,
+                              .max_object_bytes = 1 << 28,
+                              .max_image_width = 16384,
+                              .max_image_height = 16384,
+                              .max_image_buffer_texels = 1 << 26,
+                              .max_image_layers = 2048,
+                              .max_image3d_width = 2048,
+                              .max_image3d_height = 2048,
+                              .max_image3d_depth = 2048,
+                              .image3d_writes = true};
 
 using Bytes = std::vector<std::byte>;
 
@@ -193,8 +202,9 @@ const std::vector<Shape>& shapes(WeightType type) {
 TEST(PackPlane, UnpacksToTheFilesValues) {
   for (const WeightFormat& format : kWeightFormats)
     for (const int width : {4, 8, 16})
-      for (const Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
-        for (const Shape& shape : shapes(format.type)) expect_round_trip(format.type, shape, width, storage, kWide, 1, 0);
+      for (size_t s = 0; s < kStorageRows.size(); ++s)
+        for (const Shape& shape : shapes(format.type))
+          expect_round_trip(format.type, shape, width, static_cast<Storage>(s), kWide, 1, row_of(static_cast<Storage>(s)).form == StorageForm::kLayers ? kLayerRows : 0);
 }
 
 TEST(PackPlane, UnpacksFromParts) {
@@ -205,14 +215,35 @@ TEST(PackPlane, UnpacksFromParts) {
       limits.max_buffer_bytes = limits.max_object_bytes = plane_layouts(describe(format.type, shape), 6, 4, Storage::kBuffer)[0].layout.object_bytes();
       expect_round_trip(format.type, shape, 4, Storage::kBuffer, limits, 4, 0);
       expect_round_trip(format.type, shape, 4, Storage::kImage2D, limits, 4, 0);
+      StorageLimits thin = kWide;  // 3 layers of 2 blocks
+      thin.max_image_height = 2, thin.max_image_layers = 3;
+      expect_round_trip(format.type, shape, 4, Storage::kImage2DArray, thin, 4, 2);
     }
+}
+
+TEST(PlaceWeight, MakesAtLeastAsManyPartsAsAskedFor) {
+  const WeightDesc desc = describe(WeightType::kQ4_0, {{64}, 32, false, 0}), pair = describe(WeightType::kQ4_0, {{8, 8}, 32, true, 0});
+  EXPECT_EQ(place_weight(desc, 4, Storage::kImage2D, kWide, 4)->parts.size(), 4u);
+  EXPECT_EQ(place_weight(desc, 4, Storage::kBuffer, kWide, 3)->parts.size(), 3u);
+  EXPECT_EQ(place_weight(desc, 4, Storage::kBuffer, kWide, 100)->parts.size(), 16u);  // no more than there are blocks
+  EXPECT_EQ(place_weight(pair, 4, Storage::kBuffer, kWide, 100)->parts.size(), 2u);   // or pairs
+}
+
+TEST(PlaceWeight, RefusesWhatWasAskedForAndCannotBe) {
+  StorageLimits limits = kWide;
+  limits.max_image_width = 8;
+  const auto placement = place_weight(describe(WeightType::kQ4_0, {{64}, 512, false, 0}), 4, {Storage::kImage2D, true}, limits);
+  ASSERT_FALSE(placement);
+  EXPECT_EQ(placement.error().code(), ErrorCode::kLimit);
+  for (const char* part : {"weight w0", "image2d", "asked for", "8 x 16384"}) EXPECT_NE(placement.error().message().find(part), std::string::npos) << placement.error().message();
 }
 
 TEST(PackPlane, UnpacksFromFoldedImages) {
   StorageLimits limits = kWide;
   limits.max_image_height = 7;  // folds are powers of two: 4 rows a panel
   for (const WeightFormat& format : kWeightFormats)
-    for (const int width : {4, 8, 16}) expect_round_trip(format.type, {{127}, std::max(64, format.block), false, 0}, width, Storage::kImage2D, limits, 1, 4);
+    for (const int width : {4, 8, 16})
+      for (const Storage storage : {Storage::kImage2D, Storage::kImage2DArray}) expect_round_trip(format.type, {{127}, std::max(64, format.block), false, 0}, width, storage, limits, 1, 4);
 }
 
 TEST(PlaceWeight, PadsABiasToItsLastBlockOnly) {

@@ -1,0 +1,134 @@
+// Weights in several device objects: because a device's bindings and images are small, and because the tuning (or the option) says so. On the null
+// device, which refuses whatever is over its limits, and on a real one that is told of smaller limits than it has.
+#include "model_fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+// Another device, with limits of its own making. Images above them are refused, as a device of these limits would.
+class LimitedDevice final : public gpu::Device {
+ public:
+  LimitedDevice(std::unique_ptr<gpu::Device> inner, void (*limit)(DeviceInfo&)) : inner_(std::move(inner)), info_(inner_->info()) { limit(info_); }
+
+  const DeviceInfo& info() const override { return info_; }
+  Target target() const override { return inner_->target(); }
+  std::string_view compile_options() const override { return inner_->compile_options(); }
+  const gpu::Counters& counters() const override { return inner_->counters(); }
+  Result<std::unique_ptr<gpu::Buffer>> create_buffer(int64_t bytes) override { return inner_->create_buffer(bytes); }
+  Result<std::unique_ptr<gpu::Image>> create_image(const Layout& layout) override {
+    TESSERA_TRY(check_limits(layout, info_.storage_limits()));
+    return inner_->create_image(layout);
+  }
+  Result<std::unique_ptr<gpu::Kernel>> compile(const LoweredKernel& lowered) override { return inner_->compile(lowered); }
+  Result<std::unique_ptr<gpu::Kernel>> load(const LoweredKernel& lowered, std::span<const std::byte> binary) override { return inner_->load(lowered, binary); }
+  Result<std::unique_ptr<gpu::CommandList>> create_list() override { return inner_->create_list(); }
+  Status write(gpu::Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) override { return inner_->write(buffer, offset, bytes); }
+  Status read(const gpu::Buffer& buffer, int64_t offset, std::span<std::byte> bytes) override { return inner_->read(buffer, offset, bytes); }
+  Status fill_zero(gpu::Buffer& buffer, int64_t offset, int64_t bytes) override { return inner_->fill_zero(buffer, offset, bytes); }
+  Status write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override { return inner_->write_rows(image, row, rows, bytes); }
+  Status read_rows(const gpu::Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) override { return inner_->read_rows(image, row, rows, bytes); }
+  Result<gpu::Fence*> submit(gpu::CommandList& list, bool profiled) override { return inner_->submit(list, profiled); }
+
+ private:
+  std::unique_ptr<gpu::Device> inner_;
+  DeviceInfo info_;
+};
+
+struct Case {
+  const char* name;
+  Storage storage;
+  int32_t parts;                    // LoadOptions::weight_parts
+  void (*limit)(DeviceInfo&);
+};
+
+// Smaller than most matrices of the tiny model, larger than its activations, pages and tables.
+constexpr Case kCases[] = {
+    {"buffers_in_4_parts", Storage::kBuffer, 4, [](DeviceInfo&) {}},
+    {"image2d_in_4_textures", Storage::kImage2D, 4, [](DeviceInfo&) {}},
+    {"small_bindings", Storage::kBuffer, 0, [](DeviceInfo& d) { d.max_binding_bytes = 24 << 10; }},
+    {"short_image_buffers", Storage::kImageBuffer, 0, [](DeviceInfo& d) { d.max_image_buffer_texels = 500; }},
+    {"low_image2d", Storage::kImage2D, 0, [](DeviceInfo& d) { d.max_image_height = 4, d.max_image_width = 100; }},
+    {"few_layers", Storage::kImage2DArray, 0, [](DeviceInfo& d) { d.max_image_height = 4, d.max_image_layers = 2; }},
+    {"shallow_image3d", Storage::kImage3D, 0, [](DeviceInfo& d) { d.max_image3d_height = 4, d.max_image3d_depth = 2; }},
+};
+
+std::string tiny_model_path() { return data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"); }
+
+LoadOptions options_of(const Case& c) {
+  return {.context_tokens = 64, .precision = Precision::kFloat, .weight_storage = c.storage, .activation_storage = Storage::kBuffer, .weight_parts = c.parts, .cache_folder = "off", .all_logits = true};
+}
+
+// The most objects of one plane of one weight, by the names of the memory plan (name#part#plane).
+int most_parts(const DeviceInfo& info, const LoadOptions& options) {
+  const auto file = ModelFile::open(tiny_model_path());
+  const auto plans = make_step_plans(file->config(), file->weights(), info, options);
+  EXPECT_TRUE(plans) << plans.error().message();
+  size_t most = 0;
+  for (const Plan& plan : plans->plans)
+    for (const auto& [key, weight] : plan.weights) most = std::max(most, weight.placement.parts.size());
+  return static_cast<int>(most);
+}
+
+class WeightObjects : public testing::TestWithParam<Case> {};
+
+TEST_P(WeightObjects, GiveTheSameAnswers) {
+  auto plain = gpu::open_opencl_device(0), inner = gpu::open_opencl_device(0);
+  if (!plain) GTEST_SKIP() << "no OpenCL device: " << plain.error().message();
+  const Device limited = Device::wrap(std::make_unique<LimitedDevice>(std::move(*inner), GetParam().limit));
+  ASSERT_GE(most_parts(limited.info(), options_of(GetParam())), 4);
+  const auto model = Model::load(tiny_model_path(), limited, options_of(GetParam()));
+  ASSERT_TRUE(model) << model.error().message();
+  const auto reference = Model::load(tiny_model_path(), Device::wrap(std::move(*plain)), options_of({"whole", Storage::kBuffer, 0, nullptr}));
+  ASSERT_TRUE(reference) << reference.error().message();
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 41; ++i) ids.push_back(i * 7 % model->config().vocab_size);
+  const std::vector<float> found = all_logits(*model, ids), expected = all_logits(*reference, ids);
+  // Each row of a weight is summed alone and in one order, whatever object it lies in: 2e-4 of the deviation, as in conform_test, bounds what a
+  // compiler may round otherwise.
+  EXPECT_LE(max_difference(found, expected), 2e-4 * standard_deviation(expected));
+  EXPECT_EQ(greedy(*model, {5, 6, 7}, 12), greedy(*reference, {5, 6, 7}, 12));
+}
+
+// The null device refuses every object, binding and dispatch that its limits do not allow.
+TEST_P(WeightObjects, StayWithinTheDevicesLimits) {
+  DeviceInfo info;
+  info.name = "null";
+  info.global_memory_bytes = int64_t{1} << 30;
+  info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 28;
+  info.max_image_width = info.max_image_height = 4096;
+  info.max_image_layers = info.max_image3d_width = info.max_image3d_height = info.max_image3d_depth = 256;
+  info.max_image_buffer_texels = 65536;
+  info.max_workgroup_size = 256;
+  info.max_workgroup_extent = {256, 256, 64};
+  GetParam().limit(info);
+  EXPECT_GE(most_parts(info, options_of(GetParam())), 4);
+  const auto model = Model::load(tiny_model_path(), Device::wrap(gpu::make_null_device(info, Target::kOpenCL)), options_of(GetParam()));
+  // Everything is made, recorded and run; only then the null device's answer, zero, is read.
+  ASSERT_TRUE(model) << model.error().message();
+  EXPECT_GT(model->runtime()->counters().dispatches, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Limits, WeightObjects, testing::ValuesIn(kCases), [](const auto& test) { return std::string(test.param.name); });
+
+// What a user asks for and the device cannot do is said before anything is made.
+TEST(ForcedStorage, ThatCannotBeIsAClearError) {
+  auto device = gpu::open_opencl_device(0);
+  if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
+  const Device limited = Device::wrap(std::make_unique<LimitedDevice>(std::move(*device), [](DeviceInfo& d) { d.max_image3d_depth = 0, d.max_image_width = 20; }));
+  const auto error = [&](const LoadOptions& options) {
+    const auto model = Model::load(tiny_model_path(), limited, options);
+    EXPECT_FALSE(model);
+    return model ? Error(ErrorCode::kBusy, "") : model.error();
+  };
+  const Error absent = error({.weight_storage = Storage::kImage3D});
+  EXPECT_EQ(absent.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(absent.message().find("storage image3d, which was asked for: the device has no image3d"), std::string::npos) << absent.message();
+  const Error narrow = error({.activation_storage = Storage::kImage2D});
+  EXPECT_EQ(narrow.code(), ErrorCode::kLimit);
+  EXPECT_NE(narrow.message().find("storage image2d, which was asked for"), std::string::npos) << narrow.message();
+  EXPECT_EQ(error({.weight_parts = -1}).code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(limited.backend().counters().buffers_created, 0u);
+}
+
+}  // namespace
+}  // namespace tessera::test
