@@ -41,6 +41,17 @@ inline std::string real_model() {
   return path == nullptr ? std::string() : std::string(path);
 }
 
+// The value of --logit-bias with which answers of this model only end when they are full: a test can then interrupt one.
+inline std::string without_end(const std::string& path) {
+  const auto tables = read_tokenizer_tables(path);
+  const auto tokenizer = tables ? Tokenizer::create(*tables) : Result<Tokenizer>(fail(tables.error()));
+  EXPECT_TRUE(tokenizer) << tokenizer.error().message();
+  std::string biases;
+  for (int32_t id = 0; tokenizer && id < tokenizer->vocab_size(); ++id)
+    if (tokenizer->ends_text(id)) biases += cat(biases.empty() ? "" : ",", id, "=-inf");
+  return biases;
+}
+
 inline bool full_tier() { return std::getenv("TESSERA_FULL") != nullptr; }
 
 // All rows of logits for `ids`, [ids.size(), vocab_size].
