@@ -59,6 +59,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"calc c = f;", "k.kernel:8: 'c' is calc, the value float; nothing converts by itself: write calc(…)"},
         Case{"float a = 1.0;", "k.kernel:8: '1.0' would be a double in OpenCL C: write 1.0f"},
         Case{"uint a = 4000000000;", "k.kernel:8: '4000000000' does not fit an int: write 4000000000u"},
+        Case{"float a = 1e999f;", "k.kernel:8: '1e999f' is not a number"}, Case{"float a = 1.5ef;", "k.kernel:8: '1.5ef' is not a number"},
         Case{"int a = 012;", "k.kernel:8: '012' is not a number of 32 bits"}, Case{"int a = 0x1g;", "k.kernel:8: '0x1g' is not a number of 32 bits"},
         Case{"if (lane) f = 2.0f;", "k.kernel:8: the condition of 'if' is a comparison, not int"},
         Case{"if (lane && f > 0.0f) f = 2.0f;", "k.kernel:8: '&&' does not take int and bool"},

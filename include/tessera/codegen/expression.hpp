@@ -1,8 +1,12 @@
 // Expressions of a kernel body: parsed, typed and spelled for the target in one walk. Expressions have no side effects; statements do.
 #pragma once
 #include <charconv>
+#include <locale>
 #include <map>
+#include <optional>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tessera/codegen/typing.hpp"
@@ -263,9 +267,11 @@ class ExpressionLowering {
     const bool suffix = floating ? text.ends_with('f') : text.ends_with('u');
     if (suffix) text.remove_suffix(1);
     if (floating) {
+      // By a stream: the C++ library of Android's NDK has no from_chars for floats.
+      std::istringstream in{std::string(text)};
+      in.imbue(std::locale::classic());
       float value = 0.0f;
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-      if (error != std::errc() || end != text.data() + text.size()) cursor_.fail(token.line, cat("'", token.text, "' is not a number"));
+      if (!(in >> value) || in.peek() != std::char_traits<char>::eof()) cursor_.fail(token.line, cat("'", token.text, "' is not a number"));
       if (!suffix) cursor_.fail(token.line, cat("'", token.text, "' would be a double in OpenCL C: write ", token.text, "f"));
       return {std::string(token.text), {Kind::kFloat, 1}, Hold::kPostfix};
     }
