@@ -70,6 +70,8 @@ std::vector<WordCase> word_cases(int width) {
       {"dot(v, v)", f(0) * f(0) + f(1) * f(1) + f(2) * f(2) + f(3) * f(3)},
       {"round_even(2.5f + v.x * 0.0f)", 2.0f},
       {"clamp(v, -1.0f, 0.0f).x", -1.0f},
+      {"lane(truncate(floatw(v.y)), 1)", -1.0f},
+      {"lane(truncate(floatw(7.75f)), 0)", 7.0f},
       {"mad(v.x, v.y, v.z)", f(0) * f(1) + f(2)},
       {"rsqrt(v.x * v.x)", 0.5f},
       {"float(clamp(int(v.x), -1, 1))", -1.0f},

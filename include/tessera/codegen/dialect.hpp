@@ -105,6 +105,7 @@ inline constexpr Word kWords[] = {
     {"floor", "F(F)", "floor({0})", "floor({0})"},
     {"ceil", "F(F)", "ceil({0})", "ceil({0})"},
     {"round_even", "F(F)", "rint({0})", "roundEven({0})"},
+    {"truncate", "floatw(floatw)", "convert_float{W}(convert_int{W}({0}))", "trunc({0})"},  // CPU drivers spell trunc and rint in many operations
     {"sqrt", "F(F)", "sqrt({0})", "sqrt({0})"},
     {"rsqrt", "F(F)", "rsqrt({0})", "inversesqrt({0})"},
     {"exp", "F(F)", "exp({0})", "exp({0})"},
