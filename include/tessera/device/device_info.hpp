@@ -71,7 +71,8 @@ Result<DeviceInfo> device_info_from_vulkan_report(std::string_view json);
 // Either of the two: a report says "deviceName".
 Result<DeviceInfo> device_info_from_any_json(std::string_view json);
 
-// The same GPU as its OpenCL driver may show it, for planning where only its Vulkan limits are known. Features and images are kept. Assumed:
+// The same GPU as its OpenCL driver may show it, for planning where only its Vulkan limits are known. Features and images are kept, but for writing
+// 3D images, which OpenCL has as an extension. Assumed:
 // one object is a quarter of the memory, at least 128 MiB, and a kernel sees all of it (what OpenCL 1.2, table 4.3, guarantees); buffers are
 // cut at 128 bytes (the greatest alignment of that table); any number of workgroups; 1024 bytes of arguments.
 DeviceInfo assumed_opencl(DeviceInfo vulkan);
