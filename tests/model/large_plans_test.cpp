@@ -11,6 +11,7 @@
 #include "../unit/offline_compile.hpp"
 #include "model_fixture.hpp"
 #include "tessera/codegen/lower.hpp"
+#include "tessera/plan/dump.hpp"
 
 namespace tessera::test {
 namespace {
