@@ -67,10 +67,13 @@ constexpr const ImageRow* image_row(Storage storage) {
     if (row.storage == storage) return &row;
   return nullptr;
 }
-// Every image storage is one that kernels reach.
+// Every image storage is one that kernels reach. (Counted: under -fsanitize=undefined GCC takes no comparison with a null pointer as constant.)
 static_assert([] {
-  for (size_t i = 0; i < kStorageRows.size(); ++i)
-    if (const auto storage = static_cast<Storage>(i); is_image(storage) != (image_row(storage) != nullptr)) return false;
+  for (size_t i = 0; i < kStorageRows.size(); ++i) {
+    int rows = 0;
+    for (const ImageRow& row : kImageRows) rows += row.storage == static_cast<Storage>(i) ? 1 : 0;
+    if (rows != (is_image(static_cast<Storage>(i)) ? 1 : 0)) return false;
+  }
   return true;
 }());
 
