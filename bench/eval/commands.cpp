@@ -83,6 +83,14 @@ Status run_tokenize(const Common& common, const std::string& jsonl, bool parse_s
   return write_output(common.out, out);
 }
 
+Status run_check(const Common& common) {
+  TESSERA_ASSIGN(const ModelFile file, ModelFile::open(common.model));
+  std::string text;
+  for (const std::string& warning : file.warnings()) text += "warning: " + warning + "\n";
+  TESSERA_TRY(file.check_values());
+  return write_output(common.out, cat(text, file.path(), ": whole; ", file.weights().size(), " tensors, every weight is a finite number\n"));
+}
+
 Status run_detokenize(const Common& common, const std::string& tokens) {
   TESSERA_ASSIGN(const Tokenizer tokenizer, open_tokenizer(common));
   TESSERA_ASSIGN(const std::string text, tokens.empty() ? read_file("-") : Result<std::string>(tokens));

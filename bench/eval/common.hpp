@@ -50,6 +50,7 @@ Status run_greedy(const Common& common, const std::string& tokens, int32_t count
 Status run_tokenize(const Common& common, const std::string& jsonl, bool parse_special);
 Status run_detokenize(const Common& common, const std::string& tokens);
 Status run_template(const Common& common, const std::string& messages, bool add_generation_prompt);
+Status run_check(const Common& common);
 Status run_device(const Common& common);
 // `target`: opencl, vulkan, or empty for the profile's own. `chunk`: the step of so many tokens alone; 0: all.
 Status run_plan(const Common& common, const std::string& profile, const std::string& target, int64_t chunk);

@@ -39,7 +39,7 @@ int report(const tessera::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("tessera-eval: logits, greedy ids, tokenization, chat prompts and perplexity of a model");
+  CLI::App app("tessera-eval: logits, greedy ids, tokenization, chat prompts, perplexity, plans and soundness of a model");
   app.require_subcommand(1);
   Common common;
   std::string tokens, file, target;
@@ -78,6 +78,10 @@ int main(int argc, char** argv) {
   perplexity->add_option("--context", context, "tokens of a window")->capture_default_str();
   perplexity->add_option("--stride", stride, "tokens between windows")->capture_default_str();
 
+  CLI::App* check = app.add_subcommand("check", "read a model file through: is its structure whole, and every weight a finite number?");
+  check->add_option("--model", common.model, "GGUF file")->required();
+  add_out(*check, common);
+
   CLI::App* device = app.add_subcommand("device", "the facts of a device as JSON: a profile for `plan` elsewhere");
   add_device(*device, common);
   add_out(*device, common);
@@ -102,6 +106,7 @@ int main(int argc, char** argv) {
   if (*tokenize) return report(run_tokenize(common, file, flag));
   if (*detokenize) return report(run_detokenize(common, tokens));
   if (*chat_template) return report(run_template(common, file, flag));
+  if (*check) return report(run_check(common));
   if (*device) return report(run_device(common));
   if (*plan) return report(run_plan(common, file, target, chunk));
   return report(run_perplexity(common, file, context, stride));

@@ -1,7 +1,9 @@
 // The programs as a person or a script meets them: exit codes, what goes to which stream, models by name, JSON.
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 
+#include "../unit/gguf_builder.hpp"
 #include "../unit/offline_compile.hpp"
 #include "model_fixture.hpp"
 
@@ -123,6 +125,20 @@ TEST(Cli, ReadersThatLeaveEndTheProgramCleanly) {
   if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
   const ToolRun run = run_tool("((" + kChat + " " + tiny() + " -p hello -n 100 -q; echo code $? >&2) | head -c 1 >/dev/null)");
   EXPECT_NE(run.output.find("code"), std::string::npos) << run.output;   // an exit code, not a signal
+}
+
+TEST(Cli, EvalChecksEveryWeight) {
+  const ToolRun sound = run_tool(kEval + " check --model " + tiny());
+  EXPECT_EQ(sound.exit_code, 0) << sound.output;
+  EXPECT_NE(sound.output.find("every weight is a finite number"), std::string::npos) << sound.output;
+  GgufBuilder file = tiny_llama({.type = WeightType::kF32});
+  file.tensor_named("token_embd.weight").data.replace(0, 4, std::string("\0\0\xc0\x7f", 4));   // NaN
+  const std::string path = testing::TempDir() + "tessera_nan.gguf";
+  std::ofstream(path, std::ios::binary) << file.bytes();
+  const ToolRun damaged = run_tool(kEval + " check --model " + path);
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_NE(damaged.output.find("tensor 'token_embd.weight' has NaN or infinity in row 0, column 0"), std::string::npos) << damaged.output;
+  std::filesystem::remove(path);
 }
 
 TEST(Cli, EvalTokenizesAndBack) {
