@@ -1,4 +1,5 @@
 // Sessions on a tiny model: what a turn runs, how answers end, what stays after errors and cancellation, and bad options.
+#include <stdexcept>
 #include <thread>
 
 #include "model_fixture.hpp"
@@ -97,6 +98,34 @@ TEST_F(SessionTest, ACallbackCanEndTheAnswer) {
   const auto reply = session.reply("x", {.max_tokens = 50}, [](std::string_view) { return false; });
   ASSERT_TRUE(reply);
   EXPECT_EQ(reply->stop_reason, StopReason::kCancelled);
+}
+
+TEST_F(SessionTest, AnExceptionOfTheCallbackPassesAndChangesNothing) {
+  Session session(*tiny_model());
+  ASSERT_TRUE(session.reply("hello", {.max_tokens = 4}));
+  const int32_t used = session.context_used();
+  EXPECT_THROW((void)session.reply("more", {.max_tokens = 8}, [](std::string_view) -> bool { throw std::runtime_error("of the app"); }), std::runtime_error);
+  EXPECT_EQ(session.context_used(), used);
+  EXPECT_EQ(session.messages().size(), 2u);
+  const auto after = session.reply("more", {.max_tokens = 8});   // not kBusy
+  ASSERT_TRUE(after) << after.error().message();
+  Session fresh(*tiny_model());
+  ASSERT_TRUE(fresh.reply("hello", {.max_tokens = 4}));
+  EXPECT_EQ(after->text, fresh.reply("more", {.max_tokens = 8})->text);
+}
+
+// The pages are shared: the session that finds none fails, the one that has them goes on.
+TEST_F(SessionTest, WhenPagesRunOutOnlyTheNewestRequestFails) {
+  Session first(*tiny_model()), second(*tiny_model());
+  ASSERT_TRUE(first.reply(std::string(200, 'q'), {.max_tokens = 2}));
+  const auto refused = second.reply(std::string(150, 'q'), {.max_tokens = 2});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::kOutOfMemory) << refused.error().message();
+  EXPECT_TRUE(second.messages().empty());
+  const auto on = first.reply("x", {.max_tokens = 2});
+  ASSERT_TRUE(on) << on.error().message();
+  ASSERT_TRUE(first.clear());
+  EXPECT_TRUE(second.reply(std::string(150, 'q'), {.max_tokens = 2}));
 }
 
 TEST_F(SessionTest, CancelFromAnotherThreadKeepsTheSessionUsable) {

@@ -53,9 +53,10 @@ class Session {
     if (!options.system.empty()) talk_.messages.push_back({"system", std::move(options.system)});
   }
 
-  // Answers `text`. Errors: kUnsupported (no tokenizer or template for this model), kInvalidArgument (an option), kContextFull (the turn
-  // does not fit: both numbers are in the message), kCancelled (during the prompt), kBusy, and the device's. On any error the
-  // conversation is as before the call. An answer that was cut short is a Reply with its stop_reason, and stays in the conversation.
+  // Answers `text`. Errors: kUnsupported (no tokenizer or template for this model), kInvalidArgument (an option), kContextFull (the turn does
+  // not fit: both numbers are in the message), kOutOfMemory (other sessions hold the pages), kCancelled (during the prompt), kBusy, and the
+  // device's. On any error the conversation is as before the call; so it is when on_text throws, which passes through. An answer that was cut
+  // short is a Reply with its stop_reason, and stays in the conversation.
   Result<Reply> reply(std::string_view text, const GenerateOptions& options = {}, const OnText& on_text = nullptr);
 
   // Answers the last question again, in place of the answer it has; of its prompt only the last token is run. The same options give the same
@@ -111,9 +112,11 @@ class Session {
 template <class Work>
 auto Session::exclusively(Work work) -> decltype(work()) {
   if (state_->busy.exchange(true)) return fail(ErrorCode::kBusy, "this session is answering already; use one session a thread");
-  auto result = work();
-  state_->busy = false;
-  return result;
+  struct Release {   // also when a callback throws
+    std::atomic<bool>& busy;
+    ~Release() { busy = false; }
+  } const release{state_->busy};
+  return work();
 }
 
 inline Result<Reply> Session::reply(std::string_view text, const GenerateOptions& options, const OnText& on_text) {
