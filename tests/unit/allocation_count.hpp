@@ -26,6 +26,14 @@ inline std::atomic<int64_t> peak_allocated_bytes{0};  // the most that were aliv
   }
   return memory;
 }
+// As the standard library's own; said here because the address sanitizer replaces that one by one of its own.
+[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   if (memory != nullptr) tessera::allocated_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
   std::free(memory);

@@ -164,7 +164,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"const int N;\ntensor out float4 y [i];\nkernel k(1, 1, 1) { }",
              "k.kernel:2: tensor 'y': a texel of float4 has 4 lanes, the layout of this variant 1"},
         Case{"const int N;\ntensor out int y [i];\nkernel k(1, 1, 1) { }",
-             "k.kernel:2: tensor 'y': a texel of int cannot have elements of f32 in storage buffer"},
+             "k.kernel:2: tensor 'y': a texel of int that is written cannot have elements of f32 in storage buffer"},
         Case{"const int N;\ntensor out double y [i];\nkernel k(1, 1, 1) { }",
              "k.kernel:2: a tensor's texel is float, int or uint, alone or as a vector, not 'double'"},
         Case{"const int N; const int W; tensor out float y [i];\nkernel k(1, 1, 1) { }", "k.kernel:1: the variant gives no value for const 'W'"},
