@@ -214,8 +214,8 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
       for (const int width : kWidths)
         for (const Storage storage : kStorages) {
           const Storage activations = storage_in_turn(turn + turn / 15);
-          // Widths and storages take turns: one of the fifteen quick; full five, each storage once.
-          if (const int pick = turn++ % 15; full_tier() ? pick % 3 != mixed % 3 : pick != (mixed / 4 + 4 * form) % 15) continue;
+          // Widths and storages take turns: one of the fifteen quick, full two or three.
+          if (const int pick = turn++ % 15; full_tier() ? pick % 7 != mixed % 7 : pick != (mixed / 4 + 4 * form) % 15) continue;
           cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
                            .columns = {columns_for(format.type)[0]}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
         }
