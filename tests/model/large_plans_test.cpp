@@ -244,16 +244,19 @@ void compile_plans(const LlamaShape& shape, const std::vector<WeightType>& types
   EXPECT_GT(compiler.compiled(), at_least);
 }
 
-// As one device of each row plans them; in the full tier all devices.
+// As one device of each row plans them; in the full tier all devices, and more weight types.
 TEST(KernelTexts, CompileForEveryRowAndBothTargets) {
-  if (full_tier()) compile_plans(kLlama32_1B, {WeightType::kQ4_1, WeightType::kQ8_0}, devices(), {{.all_logits = true}}, 150);
-  compile_plans(kLlama32_1B, {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32}, one_device_a_row(), {{.all_logits = true}}, 400);
+  const LoadOptions options{.all_logits = true};
+  if (!full_tier()) return compile_plans(kLlama32_1B, {WeightType::kQ4_1}, one_device_a_row(), {options}, 80);
+  compile_plans(kLlama32_1B, {WeightType::kQ4_1, WeightType::kQ8_0}, devices(), {options}, 150);
+  compile_plans(kLlama32_1B, {WeightType::kQ4_1, WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kF16, WeightType::kF32}, one_device_a_row(), {options}, 400);
 }
 
-// Every weight type on one GPU through both APIs.
+// Every weight type on one GPU through both APIs; quick: one of each way to unpack.
 TEST(KernelTexts, CompileForEveryWeightType) {
   const auto all = devices();
-  compile_plans(kLlama32_1B, all_weight_types(), {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, {{.all_logits = true}}, 100);
+  const std::vector<WeightType> types = full_tier() ? all_weight_types() : std::vector<WeightType>{WeightType::kQ5_1, WeightType::kQ6_K, WeightType::kIQ4_NL, WeightType::kBF16};
+  compile_plans(kLlama32_1B, types, {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, {{.all_logits = true}}, full_tier() ? 100 : 30);
 }
 
 // The same epilogues for every way to unpack a weight, so one type of each kind.
