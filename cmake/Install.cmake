@@ -17,6 +17,7 @@ install(FILES
   ${PROJECT_BINARY_DIR}/tesseraConfig.cmake
   ${PROJECT_BINARY_DIR}/tesseraConfigVersion.cmake
   ${CMAKE_CURRENT_LIST_DIR}/FindUtf8proc.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/FindShaderc.cmake
   DESTINATION ${tessera_package_dir})
 
 # The same for pkg-config. A static tessera (the default) needs `pkg-config --static`.
@@ -26,6 +27,12 @@ string(REGEX REPLACE "/$" "" TESSERA_PC_TO_PREFIX ${TESSERA_PC_TO_PREFIX})
 list(TRANSFORM CMAKE_DL_LIBS PREPEND -l OUTPUT_VARIABLE TESSERA_PC_SYSTEM_LIBRARIES)
 list(JOIN TESSERA_PC_SYSTEM_LIBRARIES " " TESSERA_PC_SYSTEM_LIBRARIES)
 string(APPEND TESSERA_PC_SYSTEM_LIBRARIES " ${CMAKE_THREAD_LIBS_INIT}")
+if(TESSERA_VULKAN)
+  # By path: their folder is on the linker's way, but the archives of Debian have no pkg-config file that is whole.
+  list(JOIN Shaderc_PARTS " " TESSERA_PC_SHADERC)
+  string(PREPEND TESSERA_PC_SHADERC "${Shaderc_LIBRARY} ")
+  string(APPEND TESSERA_PC_SHADERC " ")
+endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/tessera.pc.in ${PROJECT_BINARY_DIR}/tessera.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/tessera.pc DESTINATION ${tessera_pc_dir})
 

@@ -1,7 +1,6 @@
 #include "opencl_list.hpp"
 
-#include <algorithm>
-
+#include "../gpu/checks.hpp"
 #include "opencl_kernel.hpp"
 #include "opencl_memory.hpp"
 #include "tessera/base/text.hpp"
@@ -46,31 +45,6 @@ Status set_args(Driver& driver, cl_kernel kernel, const LoweredKernel& lowered, 
   return {};
 }
 
-// An image read and written by one dispatch has no defined content in OpenCL 1.2.
-Status check_image_hazards(const LoweredKernel& lowered, const std::vector<gpu::Binding>& bindings) {
-  for (size_t w = 0; w < bindings.size(); ++w) {
-    if (!lowered.slots[w].written || bindings[w].image == nullptr) continue;
-    for (size_t r = 0; r < bindings.size(); ++r)
-      if (r != w && bindings[r].image == bindings[w].image)
-        return fail(ErrorCode::kInvalidArgument,
-                    cat("slots '", lowered.slots[w].tensor, "' and '", lowered.slots[r].tensor, "' write and use one image"));
-  }
-  return {};
-}
-
-Status check_counts(const LoweredKernel& lowered, const gpu::DispatchInfo& info, const DeviceInfo& device) {
-  if (info.bindings.size() != lowered.slots.size())
-    return fail(ErrorCode::kInvalidArgument, cat("has ", lowered.slots.size(), " slots, ", info.bindings.size(), " bindings were given"));
-  if (info.args.size() != lowered.args.size())
-    return fail(ErrorCode::kInvalidArgument, cat("has ", lowered.args.size(), " args, ", info.args.size(), " were given"));
-  for (size_t axis = 0; axis < 3; ++axis) {
-    const int64_t groups = info.workgroups[axis];
-    const int64_t most = std::min<int64_t>(device.max_grid[axis], INT32_MAX / lowered.workgroup[axis]);  // global ids are int
-    if (groups < 1 || groups > most) return fail(ErrorCode::kLimit, cat(groups, " workgroups on axis ", axis, "; allowed: 1 to ", most));
-  }
-  return {};
-}
-
 // Device time of a finished event in microseconds.
 Result<double> elapsed(Driver& driver, cl_event event) {
   cl_ulong start = 0, end = 0;
@@ -100,8 +74,7 @@ Status OpenClCommandList::dispatch(const gpu::DispatchInfo& info) {
   const LoweredKernel& lowered = program->lowered();
 
   auto recorded = [&]() -> Result<Recorded> {
-    TESSERA_TRY(check_counts(lowered, info, driver_.info));
-    TESSERA_TRY(check_image_hazards(lowered, info.bindings));
+    TESSERA_TRY(gpu::check_dispatch(lowered, info, driver_.info));
     Recorded made;
     TESSERA_ASSIGN(made.kernel, program->create_kernel());
     TESSERA_TRY(set_slots(driver_, made.kernel.get(), lowered, info.bindings));

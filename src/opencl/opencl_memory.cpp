@@ -1,27 +1,15 @@
 #include "opencl_memory.hpp"
 
-#include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 #include <utility>
 
+#include "../gpu/checks.hpp"
 #include "tessera/base/text.hpp"
 
 namespace tessera::opencl {
 namespace {
-
-Status check_range(int64_t offset, int64_t bytes, int64_t available, std::string_view what) {
-  if (offset >= 0 && bytes >= 0 && offset <= available && bytes <= available - offset) return {};
-  return fail(ErrorCode::kInvalidArgument, cat(what, " [", offset, ", ", offset, " + ", bytes, ") of an object that has ", available));
-}
-
-// Rows [row, row + rows) exist and `bytes` is exactly their size.
-Status check_rows(const OpenClImage& image, int64_t row, int64_t rows, size_t bytes) {
-  TESSERA_TRY(check_range(row, rows, image.layout().lines(), "rows"));
-  const int64_t needed = rows * image.layout().line_bytes();
-  if (bytes == static_cast<size_t>(needed)) return {};
-  return fail(ErrorCode::kInvalidArgument, cat(rows, " image rows take ", needed, " bytes, ", bytes, " were given"));
-}
 
 Result<cl_channel_type> channel_type(DType element) {
   switch (element) {
@@ -49,12 +37,6 @@ std::optional<cl_mem_object_type> image_type(Storage storage) {
   return std::nullopt;
 }
 
-Status check_image(const Layout& layout, const DeviceInfo& info) {
-  if (layout.grid.empty() || layout.texels() <= 0) return fail(ErrorCode::kInvalidArgument, "an image without texels");
-  auto status = check_limits(layout, info.storage_limits());
-  return status ? status : fail(std::move(status).error().within(info.name));
-}
-
 // Asked before creating: drivers answer an image they cannot make with several different errors.
 Status check_format(const Driver& driver, const cl_image_format& format, cl_mem_object_type type, const Layout& layout) {
   cl_uint count = 0;
@@ -77,20 +59,8 @@ Result<Handle<cl_mem>> create_memory(Driver& driver, int64_t bytes) {
   return memory;
 }
 
-// `copy(origin, region, byte)` for each box of pixels that lines [line, line + lines) of an image are: rows of one layer, or whole layers.
-template <class Copy>
-Status for_each_box(const Layout& layout, int64_t line, int64_t lines, Copy&& copy) {
-  const ImageExtent extent = layout.extent();
-  for (int64_t done = 0; done < lines;) {
-    const int64_t y = (line + done) % extent.height, z = (line + done) / extent.height, left = lines - done;
-    const int64_t layers = y == 0 && left >= extent.height ? left / extent.height : 1;
-    const int64_t rows = std::min(left, extent.height - y);
-    const size_t origin[3] = {0, static_cast<size_t>(y), static_cast<size_t>(z)};
-    const size_t region[3] = {static_cast<size_t>(extent.width), static_cast<size_t>(rows), static_cast<size_t>(layers)};
-    TESSERA_TRY(copy(origin, region, done * layout.line_bytes()));
-    done += rows * layers;
-  }
-  return {};
+std::array<size_t, 3> sizes_of(const std::array<int64_t, 3>& pixels) {
+  return {static_cast<size_t>(pixels[0]), static_cast<size_t>(pixels[1]), static_cast<size_t>(pixels[2])};
 }
 
 }  // namespace
@@ -108,12 +78,8 @@ Result<std::unique_ptr<OpenClBuffer>> OpenClBuffer::create(Driver& driver, int64
 OpenClBuffer::~OpenClBuffer() { driver_.note_memory(-bytes_); }
 
 Result<cl_mem> OpenClBuffer::range(int64_t offset, int64_t bytes) {
-  TESSERA_TRY(check_range(offset, bytes, bytes_, "bytes"));
   if (offset == 0 && bytes == bytes_) return memory_.get();
-  if (bytes == 0) return fail(ErrorCode::kInvalidArgument, "a binding of 0 bytes");
-  if (offset % driver_.info.buffer_offset_alignment != 0)
-    return fail(ErrorCode::kInvalidArgument,
-                cat("offset ", offset, " is not a multiple of ", driver_.info.buffer_offset_alignment, ", which ", driver_.info.name, " needs"));
+  TESSERA_TRY(gpu::check_binding(offset, bytes, bytes_, driver_.info));
   if (const auto found = ranges_.find({offset, bytes}); found != ranges_.end()) return found->second.get();
   const cl_buffer_region region{static_cast<size_t>(offset), static_cast<size_t>(bytes)};
   cl_int code = CL_SUCCESS;
@@ -126,7 +92,7 @@ Result<cl_mem> OpenClBuffer::range(int64_t offset, int64_t bytes) {
 Result<std::unique_ptr<OpenClImage>> OpenClImage::create(Driver& driver, const Layout& layout) {
   const std::optional<cl_mem_object_type> kind = image_type(layout.storage);
   if (!kind) return fail(ErrorCode::kUnsupported, cat("storage ", name_of(layout.storage), " as an OpenCL image"));
-  TESSERA_TRY(check_image(layout, driver.info));
+  TESSERA_TRY(gpu::check_image(layout, driver.info));
   TESSERA_ASSIGN(const cl_channel_type type, channel_type(layout.element));
   const cl_image_format format{channel_order(layout.lanes), type};
   TESSERA_TRY(check_format(driver, format, *kind, layout));
@@ -179,13 +145,13 @@ Status Transfers::write_blocking(cl_mem memory, int64_t offset, std::span<const 
 }
 
 Status Transfers::write(OpenClBuffer& buffer, int64_t offset, std::span<const std::byte> bytes) {
-  TESSERA_TRY(check_range(offset, static_cast<int64_t>(bytes.size()), buffer.bytes(), "write of bytes"));
+  TESSERA_TRY(gpu::check_range(offset, static_cast<int64_t>(bytes.size()), buffer.bytes(), "write of bytes"));
   if (bytes.empty()) return {};
   return bytes.size() <= kSlotBytes ? write_staged(buffer.memory(), offset, bytes) : write_blocking(buffer.memory(), offset, bytes);
 }
 
 Status Transfers::read(const OpenClBuffer& buffer, int64_t offset, std::span<std::byte> bytes) {
-  TESSERA_TRY(check_range(offset, static_cast<int64_t>(bytes.size()), buffer.bytes(), "read of bytes"));
+  TESSERA_TRY(gpu::check_range(offset, static_cast<int64_t>(bytes.size()), buffer.bytes(), "read of bytes"));
   if (bytes.empty()) return {};
   const cl_int code = driver_.cl.EnqueueReadBuffer(driver_.queue.get(), buffer.memory(), CL_TRUE, static_cast<size_t>(offset), bytes.size(),
                                                    bytes.data(), 0, nullptr, nullptr);
@@ -197,7 +163,7 @@ Status Transfers::read(const OpenClBuffer& buffer, int64_t offset, std::span<std
 }
 
 Status Transfers::fill_zero(OpenClBuffer& buffer, int64_t offset, int64_t bytes) {
-  TESSERA_TRY(check_range(offset, bytes, buffer.bytes(), "fill of bytes"));
+  TESSERA_TRY(gpu::check_range(offset, bytes, buffer.bytes(), "fill of bytes"));
   if (bytes == 0) return {};
   constexpr cl_uint kZero = 0;
   const size_t pattern_bytes = offset % 4 == 0 && bytes % 4 == 0 ? 4 : 1;  // both must be multiples of the pattern
@@ -209,12 +175,13 @@ Status Transfers::fill_zero(OpenClBuffer& buffer, int64_t offset, int64_t bytes)
 }
 
 Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) {
-  TESSERA_TRY(check_rows(image, row, rows, bytes.size()));
+  TESSERA_TRY(gpu::check_lines(image.layout(), row, rows, bytes.size()));
   if (bytes.empty()) return {};
   if (image.backing() != nullptr) return write_blocking(image.backing(), row * image.layout().line_bytes(), bytes);
-  TESSERA_TRY(for_each_box(image.layout(), row, rows, [&](const size_t* origin, const size_t* region, int64_t at) {
+  TESSERA_TRY(gpu::for_each_box(image.layout(), row, rows, [&](const gpu::ImageBox& box) {
     const cl_int code =
-        driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data() + at, 0, nullptr, nullptr);
+        driver_.cl.EnqueueWriteImage(driver_.queue.get(), image.memory(), CL_TRUE, sizes_of(box.origin).data(), sizes_of(box.region).data(), 0, 0,
+                                                     bytes.data() + box.first_byte, 0, nullptr, nullptr);
     return driver_.check_wait(code, "clEnqueueWriteImage");
   }));
   note_blocking_write(bytes.size());
@@ -222,7 +189,7 @@ Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std:
 }
 
 Status Transfers::read_rows(const OpenClImage& image, int64_t row, int64_t rows, std::span<std::byte> bytes) {
-  TESSERA_TRY(check_rows(image, row, rows, bytes.size()));
+  TESSERA_TRY(gpu::check_lines(image.layout(), row, rows, bytes.size()));
   if (bytes.empty()) return {};
   if (image.backing() != nullptr) {
     const size_t offset = static_cast<size_t>(row * image.layout().line_bytes());
@@ -230,9 +197,10 @@ Status Transfers::read_rows(const OpenClImage& image, int64_t row, int64_t rows,
         driver_.cl.EnqueueReadBuffer(driver_.queue.get(), image.backing(), CL_TRUE, offset, bytes.size(), bytes.data(), 0, nullptr, nullptr);
     TESSERA_TRY(driver_.check_wait(code, "clEnqueueReadBuffer"));
   } else {
-    TESSERA_TRY(for_each_box(image.layout(), row, rows, [&](const size_t* origin, const size_t* region, int64_t at) {
+    TESSERA_TRY(gpu::for_each_box(image.layout(), row, rows, [&](const gpu::ImageBox& box) {
       const cl_int code =
-          driver_.cl.EnqueueReadImage(driver_.queue.get(), image.memory(), CL_TRUE, origin, region, 0, 0, bytes.data() + at, 0, nullptr, nullptr);
+          driver_.cl.EnqueueReadImage(driver_.queue.get(), image.memory(), CL_TRUE, sizes_of(box.origin).data(), sizes_of(box.region).data(), 0, 0,
+                                                     bytes.data() + box.first_byte, 0, nullptr, nullptr);
       return driver_.check_wait(code, "clEnqueueReadImage");
     }));
   }

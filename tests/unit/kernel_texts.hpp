@@ -1,5 +1,6 @@
 // Kernel files written inside a test, and short ways to lower them.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -35,7 +36,7 @@ inline Layout buffer_of(DType element, int lanes, std::vector<int64_t> grid) { r
 
 // What stands between the first #line of the kernel itself and its last brace: the body as lowered.
 inline std::string body_of(const LoweredKernel& kernel) {
-  const size_t start = kernel.text.find("#line", kernel.text.find(kernel.entry + "("));
+  const size_t start = kernel.text.find("#line", std::min(kernel.text.find("void " + kernel.entry + "("), kernel.text.find("void main(")));
   const size_t begin = kernel.text.find('\n', start) + 1;
   return kernel.text.substr(begin, kernel.text.rfind('}') - begin);
 }

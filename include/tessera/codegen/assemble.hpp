@@ -20,7 +20,7 @@ class KernelAssembly {
 
   Result<LoweredKernel> run() {
     LoweredKernel out;
-    out.entry = opencl_ ? std::string(kernel_.name) : "main";
+    out.entry = std::string(kernel_.name);
     TESSERA_ASSIGN(out.workgroup, workgroup());
     for (const auto& tensor : lowering_.tensors) out.slots.push_back(tensor->slot());
     if (!source_.params.empty()) out.slots.push_back({"params", Storage::kBuffer, false});

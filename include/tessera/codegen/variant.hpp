@@ -40,7 +40,7 @@ struct KernelArg {
 };
 
 struct LoweredKernel {
-  std::string entry;  // function name (GLSL: main)
+  std::string entry;  // the kernel's name; the function in OpenCL C, where GLSL's is always main
   std::string text;
   std::array<int, 3> workgroup{1, 1, 1};
   std::vector<KernelSlot> slots;

@@ -34,6 +34,7 @@ struct Tuning {
 // Members left out keep what the rows before them said.
 struct TuningRow {
   std::string_view why;                  // with a source, or "assumed: …"
+  std::optional<Api> api{};
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{}, attention_workgroup{};
@@ -42,7 +43,7 @@ struct TuningRow {
   std::optional<int> weight_parts{};
 
   // "adreno-7xx 740"
-  std::string label() const { return cat(family ? name_of(*family) : "any", model.empty() ? "" : " ", model); }
+  std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model); }
 };
 
 // visit(name, tuning's member, row's member) for everything a row can say: one list for merging and for printing.
@@ -65,7 +66,8 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
 // Row by row, from the general to the special. "Profiles" are the device reports in tests/data/devices.
 inline const std::vector<TuningRow>& tuning_rows() {
   static const std::vector<TuningRow> rows = {
-      {.why = "CPU drivers run a workgroup as a loop on one core: one lane with explicit wide vectors keeps every load contiguous and needs no barrier",
+      {.why = "OpenCL's CPU drivers run a workgroup as a loop on one core: one lane with explicit wide vectors keeps every load contiguous and needs no barrier",
+       .api = Api::kOpenCL,
        .family = GpuFamily::kCpu,
        .vector_width = 8,
        .gemv_workgroup = 1,
@@ -74,6 +76,15 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .gemm_tokens = 8,
        .row_workgroup = 1,
        .attention_workgroup = 1},
+      {.why = "Vulkan's CPU driver (lavapipe) runs a subgroup as the lanes of one vector and a workgroup on one core: workgroups of one or two subgroups of 8",
+       .api = Api::kVulkan,
+       .family = GpuFamily::kCpu,
+       .gemv_workgroup = 16,
+       .gemm_workgroup = 16,
+       .row_workgroup = 8,
+       .item_workgroup = 16,
+       .attention_workgroup = 8,
+       .subgroups = true},
       {.why = "weights through the texture cache, which a streaming read does not share with activations (ML Drift, arXiv 2505.00232, section 3.1); "
               "reductions by subgroups, which Adreno has natively",
        .family = GpuFamily::kAdreno6xx,
@@ -118,7 +129,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
 }
 
 inline bool matches(const TuningRow& row, const DeviceInfo& info) {
-  return (!row.family || *row.family == family_of(info)) && detail::lower_case(cat(info.name, " ", info.api_version)).find(row.model) != std::string::npos;
+  return (!row.api || *row.api == info.api) && (!row.family || *row.family == family_of(info)) && detail::lower_case(cat(info.name, " ", info.api_version)).find(row.model) != std::string::npos;
 }
 
 // The rows that apply, in the order they are merged. None: the device gets the neutral row, the defaults of Tuning.

@@ -29,6 +29,7 @@ struct Counters {
   uint64_t programs_loaded = 0;     // from a binary
   uint64_t kernels_created = 0;
   uint64_t lists_recorded = 0;
+  uint64_t descriptor_updates = 0;  // bindings of a dispatch handed to the driver
   uint64_t dispatches = 0;
   uint64_t submissions = 0;
   uint64_t synchronizations = 0;    // the host waited for the device
@@ -71,6 +72,9 @@ struct DispatchInfo {
   std::vector<uint32_t> args;           // bit patterns, in order
   std::array<int64_t, 3> workgroups{1, 1, 1};
   std::string_view label;               // for profiles and logs
+  // Whether it waits for the dispatches before it in its list. Without, it may run beside those since the last one that waits, so that none of them
+  // may touch what another writes.
+  bool barrier = true;
 };
 
 // Submitted work. wait() returns once it is finished; a lost device is kDeviceLost here and from then on.
@@ -82,7 +86,8 @@ class Fence {
   virtual std::vector<double> dispatch_microseconds() const = 0;
 };
 
-// Work recorded once and submitted many times. Dispatches take effect in order: each sees what the ones before it wrote.
+// Work recorded once and submitted many times. A dispatch with a barrier sees what all before it wrote; lists take effect in the order of their
+// submission.
 // The buffers, images and kernels that a list uses must outlive it.
 class CommandList {
  public:
@@ -121,9 +126,21 @@ class Device {
 };
 
 // The devices of one API, GPUs before CPUs, or why there are none (kNotFound says what to install). Opening is by index into that list.
-// The driver library is found at run time; $TESSERA_OPENCL_LIBRARY names another one.
+// The driver library is found at run time; $TESSERA_OPENCL_LIBRARY, $TESSERA_VULKAN_LIBRARY name another one.
 Result<std::vector<DeviceInfo>> list_opencl_devices();
 Result<std::unique_ptr<Device>> open_opencl_device(size_t index);
+Result<std::vector<DeviceInfo>> list_vulkan_devices();
+Result<std::unique_ptr<Device>> open_vulkan_device(size_t index);
+
+// One API: all that is known of it above this layer.
+struct Backend {
+  Api api;
+  Result<std::vector<DeviceInfo>> (*list)();
+  Result<std::unique_ptr<Device>> (*open)(size_t index);
+};
+// In the order of preference: where two APIs reach one GPU, the kernels of the first are the ones that its vendor's compiler was tuned on longer.
+std::span<const Backend> backends();
+
 // Records dispatches as text, holds no memory, answers reads with zeros. `info` decides the limits it enforces.
 class NullDevice : public Device {
  public:

@@ -28,7 +28,7 @@ inline std::string dump(const Plan& plan) {
       << bytes_text(static_cast<uint64_t>(plan.arena_lower_bound)) << "), " << plan.image_slots.size() << " arena images\n";
   for (size_t d = 0; d < plan.dispatches.size(); ++d) {
     const Dispatch& dispatch = plan.dispatches[d];
-    out << "#" << d << " " << dispatch.label << "  grid " << dispatch.workgroups[0] << "x" << dispatch.workgroups[1] << "x" << dispatch.workgroups[2] << "  " << bytes_text(static_cast<uint64_t>(dispatch.bytes)) << "\n  ";
+    out << "#" << d << " " << dispatch.label << "  grid " << dispatch.workgroups[0] << "x" << dispatch.workgroups[1] << "x" << dispatch.workgroups[2] << "  " << bytes_text(static_cast<uint64_t>(dispatch.bytes)) << (dispatch.barrier ? "" : "  beside the one before") << "\n  ";
     for (const auto& [name, value] : dispatch.variant.consts) out << " " << name << "=" << value;
     out << "\n";
     for (const PlanBinding& binding : dispatch.bindings) {

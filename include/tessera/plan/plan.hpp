@@ -52,6 +52,7 @@ struct Dispatch {
   std::vector<PlanBinding> bindings;
   std::map<std::string, uint32_t> args;
   std::array<int64_t, 3> workgroups{1, 1, 1};
+  bool barrier = true;           // waits for the dispatches before it: it touches what one of them writes, or writes what one touches
   int64_t bytes = 0;             // read and written at least once each: what a profile divides by time (runs of fewer tokens move less)
 };
 

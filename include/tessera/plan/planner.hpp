@@ -2,12 +2,15 @@
 #pragma once
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tessera/codegen/lower.hpp"
 #include "tessera/device/device_info.hpp"
 #include "tessera/ops/op_table.hpp"
+#include "tessera/plan/hazards.hpp"
 #include "tessera/plan/memory.hpp"
 #include "tessera/plan/passes/fold_gated.hpp"
 #include "tessera/plan/passes/fold_norm.hpp"
@@ -48,6 +51,7 @@ class Planner {
       for (const KernelCall& call : calls) TESSERA_TRY(add_dispatch(call, node));
     }
     place_memory();
+    TESSERA_TRY(place_barriers());
     return std::move(plan_);
   }
 
@@ -189,8 +193,35 @@ class Planner {
     images_.push_back({life});
   }
 
+  // A range of the arena, or an object that nothing else shares: its home and a number in it.
+  using Place = std::pair<Home, int>;
+  Access<Place> access_of(const PlanBinding& binding, bool written) const {
+    const PlanObject& object = plan_.objects[static_cast<size_t>(binding.object)];
+    if (object.home == Home::kArenaBuffer) return {{object.home, 0}, object.offset, object.offset + object.layout.object_bytes(), written};
+    return {{object.home, object.home == Home::kArenaImage ? object.image_slot : binding.object}, 0, 1, written};
+  }
+
+  Status place_barriers() {
+    HazardTracker<Place> tracker;
+    for (Dispatch& dispatch : plan_.dispatches) {
+      const std::string& kernel = dispatch.variant.kernel;
+      auto written = written_.find(kernel);
+      if (written == written_.end()) {
+        TESSERA_ASSIGN(std::set<std::string> names, written_tensors(embedded_kernels(), kernel));
+        written = written_.emplace(kernel, std::move(names)).first;
+      }
+      std::vector<Access<Place>> accesses;
+      for (const PlanBinding& binding : dispatch.bindings) accesses.push_back(access_of(binding, written->second.contains(binding.slot)));
+      dispatch.barrier = tracker.conflict(accesses).has_value();
+      if (dispatch.barrier) tracker.barrier();
+      tracker.add(accesses);
+    }
+    return {};
+  }
+
   const DeviceInfo& device_;
   const Tuning& tuning_;
+  std::map<std::string, std::set<std::string>> written_;   // by kernel: the tensors it writes
   Graph graph_;
   Plan plan_;
   std::vector<WeightPlacement> placements_;                      // by value id

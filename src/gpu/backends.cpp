@@ -1,0 +1,17 @@
+#include <array>
+
+#include "tessera/gpu/gpu.hpp"
+
+namespace tessera::gpu {
+
+std::span<const Backend> backends() {
+  static constexpr std::array kBackends{
+      Backend{Api::kOpenCL, list_opencl_devices, open_opencl_device},
+#ifdef TESSERA_VULKAN
+      Backend{Api::kVulkan, list_vulkan_devices, open_vulkan_device},
+#endif
+  };
+  return kBackends;
+}
+
+}  // namespace tessera::gpu
