@@ -88,6 +88,7 @@ TEST_F(MemoryTest, SteadyStateMakesNothingNew) {
   EXPECT_EQ(after.kernels_created, before.kernels_created);
   EXPECT_EQ(after.buffers_created + after.images_created, before.buffers_created + before.images_created);
   EXPECT_EQ(after.lists_recorded, before.lists_recorded);
+  EXPECT_EQ(after.descriptor_updates, before.descriptor_updates);
   EXPECT_EQ(after.submissions - before.submissions, kTokens + 5);   // one a token, one a chunk
   EXPECT_EQ(after.bytes_read - before.bytes_read, 4 * (kTokens + 5));   // ids only: activations never visit the host
 }
