@@ -85,6 +85,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kCpu,
        .gemv_workgroup = 16,
        .gemm_workgroup = 16,
+       .gemm_tokens = 8,
        .row_workgroup = 8,
        .item_workgroup = 16,
        .attention_workgroup = 8,
