@@ -10,7 +10,7 @@ using tessera::eval::Common;
 void add_out(CLI::App& command, Common& common) { command.add_option("--out", common.out, "file to write (default: standard output)"); }
 
 void add_device(CLI::App& command, Common& common) {
-  command.add_option("--device", common.device, "auto, opencl, opencl:N, or part of a device's name")->capture_default_str();
+  command.add_option("--device", common.device, "auto, opencl, vulkan, API:N, or part of a device's name")->capture_default_str();
 }
 
 // What decides how a model is planned.

@@ -21,7 +21,7 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("-p,--prompt", options.prompt, "ask this, print the answer, leave");
   app.add_option("-f,--file", file, "ask what this file holds (-: standard input)");
   app.add_option("--system", options.system, "system message");
-  app.add_option("--device", options.device, "auto, opencl, opencl:N, or part of a device's name")->capture_default_str();
+  app.add_option("--device", options.device, "auto, opencl, vulkan, API:N, or part of a device's name")->capture_default_str();
   app.add_option("-c,--context", options.context_tokens, "tokens of context (default: as trained, at most 4096)")->check(CLI::PositiveNumber);
   app.add_option("--stop", options.generate.stop, "end the answer before this text (repeatable)")->allow_extra_args(false);
   app.add_option("--chat-template", options.chat_template, "a built-in template instead of the file's: chatml");
@@ -78,7 +78,8 @@ tessera::Result<tessera::Model> load(const Options& options, chat::Status& statu
     model.set_chat_template(std::move(built_in));
   }
   const tessera::gpu::Counters& counters = model.runtime()->counters();
-  status.line(tessera::cat(model.config().name, " on ", model.device().info().name, ": ", tessera::bytes_text(model.memory().total()), " of device memory, ",
+  status.line(tessera::cat(model.config().name, " on ", model.device().info().name,
+                           options.device == "auto" ? tessera::cat(" (", name_of(model.device().info().api), ": ", model.device().choice(), ")") : "", ": ", tessera::bytes_text(model.memory().total()), " of device memory, ",
                            counters.programs_compiled == 0 ? tessera::cat(counters.programs_loaded, " kernels from the cache, none compiled")
                                                            : tessera::cat(counters.programs_compiled, " kernels compiled (the next start takes them from the cache)")));
   return model;
