@@ -1,6 +1,6 @@
 #include "opencl_list.hpp"
 
-#include "../gpu/checks.hpp"
+#include "gpu/checks.hpp"
 #include "opencl_kernel.hpp"
 #include "opencl_memory.hpp"
 #include "tessera/base/text.hpp"

@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "../gpu/checks.hpp"
+#include "gpu/checks.hpp"
 #include "tessera/base/text.hpp"
 
 namespace tessera::opencl {

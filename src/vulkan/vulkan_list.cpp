@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "../gpu/checks.hpp"
+#include "gpu/checks.hpp"
 #include "tessera/base/text.hpp"
 #include "vulkan_memory.hpp"
 

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "../gpu/checks.hpp"
+#include "gpu/checks.hpp"
 #include "tessera/base/text.hpp"
 
 namespace tessera::vulkan {

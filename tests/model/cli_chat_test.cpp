@@ -61,6 +61,7 @@ TEST_F(CliChat, CtrlCEndsTheAnswerAndNotTheProgram) {
   ASSERT_TRUE(terminal.wait_for("the")) << terminal.shown();   // no English answer of 2,000 tokens is without it
   terminal.type("\x03");
   ASSERT_TRUE(terminal.wait_for("cancelled")) << terminal.shown();
+  ASSERT_TRUE(terminal.wait_for("> ")) << terminal.shown();   // typed earlier, the terminal itself would take it
   terminal.type("\x04");   // Ctrl-D at the prompt leaves
   EXPECT_EQ(terminal.exit_code(), 0);
 }

@@ -60,7 +60,12 @@ class Terminal {
     int status = 0;
     char part[4096];
     pollfd ready{fd_, POLLIN, 0};
-    while (poll(&ready, 1, 60000) == 1 && read(fd_, part, sizeof part) > 0) {
+    int polled = 0;
+    while ((polled = poll(&ready, 1, 60000)) == 1 && read(fd_, part, sizeof part) > 0) {
+    }
+    if (polled == 0) {
+      ADD_FAILURE() << "the program did not end, and shows nothing for a minute";
+      kill(pid_, SIGKILL);
     }
     waitpid(pid_, &status, 0);
     pid_ = -1;

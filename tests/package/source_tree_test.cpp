@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -143,6 +144,22 @@ TEST(Layers, EveryIncludeOfTheLibraryIsAllowed) {
   }
   EXPECT_GT(files, 10u);
   EXPECT_TRUE(wrong.empty()) << joined(wrong);
+}
+
+// APIs and vendors are for device/, codegen/ and gpu/: what computes a model names none of them.
+TEST(SourceTree, NoKernelOpOrModelNamesAnApiOrAVendor) {
+  const std::regex forbidden(R"(\b(vulkan|opencl|glsl|adreno|mali|qualcomm)\b)", std::regex::icase);
+  ASSERT_TRUE(std::regex_search("// on Adreno", forbidden));
+  size_t files = 0;
+  for (const char* folder : {"kernels", "include/tessera/ops", "include/tessera/graph", "include/tessera/model", "include/tessera/engine", "src/model", "src/engine"})
+    for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
+      if (!entry.is_regular_file() || entry.path().filename() == "README.md") continue;
+      ++files;
+      std::smatch found;
+      const std::string text = read(entry.path());
+      EXPECT_FALSE(std::regex_search(text, found, forbidden)) << entry.path() << " says '" << found.str() << "'";
+    }
+  EXPECT_GT(files, 30u);
 }
 
 // What `git ARGUMENTS` prints; empty where git or the repository is not there.

@@ -91,7 +91,10 @@ TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
   cpu.is_cpu = true;
   cpu.max_workgroup_size = 4096;
   cpu.max_workgroup_extent = {4096, 4096, 4096};
-  all.emplace("a CPU driver", cpu);
+  for (const Api api : {Api::kOpenCL, Api::kVulkan}) {
+    cpu.api = api;
+    all.emplace(cat("a CPU driver of ", name_of(api)), cpu);
+  }
   for (const auto& [name, info] : all) {
     const auto rows = rows_for(info);
     reached.insert(rows.begin(), rows.end());
