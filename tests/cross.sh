@@ -19,7 +19,7 @@ done
 make_sysroot() {
   local state=$folder/apt packages
   packages=(libexpected-dev nlohmann-json3-dev libutf8proc-dev libutf8proc2 libxxhash-dev libcli11-dev opencl-c-headers
-    libedit-dev libedit2 libbsd0 libmd0 libtinfo6 libeigen3-dev googletest)
+    libshaderc-dev glslang-dev spirv-tools libvulkan-dev libedit-dev libedit2 libbsd0 libmd0 libtinfo6 libeigen3-dev googletest)
   local apt=(apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root -o Acquire::Languages=none
     -o "Dir::State::Lists=$state/lists" -o Dir::State::status=/dev/null -o "Dir::Cache=$state/cache")
   rm -rf "$state" "$sysroot"
@@ -57,7 +57,7 @@ configure "$root" "$folder/build" "${launcher[@]}" -D TESSERA_WERROR=ON -D TESSE
 tests=()
 for source in "$root"/tests/unit/*_test.cpp; do
   name=$(basename "$source" .cpp)
-  case $name in opencl_* | codegen_device_test | codegen_compile_test) ;; *) tests+=("$name") ;; esac
+  case $name in gpu_* | opencl_* | vulkan_fault_test | codegen_device_test | codegen_compile_test) ;; *) tests+=("$name") ;; esac
 done
 cmake --build "$folder/build" --target tessera-chat tessera-eval "${tests[@]}"
 

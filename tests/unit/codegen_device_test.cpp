@@ -1,14 +1,16 @@
 // Lowered kernels on a device: words compute what the page says, and kernels find every texel where the host put it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
-#include "kernel_texts.hpp"
-#include "opencl_fixture.hpp"
+#include "gpu_fixture.hpp"
 #include "tessera/base/half.hpp"
 
 namespace tessera::gpu {
@@ -16,8 +18,22 @@ namespace {
 
 using test::KernelTexts;
 
-class CodegenDevice : public OpenClDeviceTest {
+// An API and the lanes of floatw.
+using ApiAndWidth = std::tuple<Api, int>;
+
+std::vector<ApiAndWidth> widths() {
+  std::vector<ApiAndWidth> all;
+  for (const Api api : apis())
+    for (const int width : {4, 8, 16})
+      if (api == Api::kOpenCL || width == 4) all.emplace_back(api, width);   // GLSL has no wider vectors
+  return all;
+}
+std::string width_name(const testing::TestParamInfo<ApiAndWidth>& info) { return cat(name_of(std::get<Api>(info.param)), "_", std::get<int>(info.param)); }
+
+class CodegenDevice : public GpuTest, public testing::WithParamInterface<ApiAndWidth> {
  protected:
+  void SetUp() override { open(std::get<Api>(GetParam())); }
+  int width() const { return std::get<int>(GetParam()); }
   std::unique_ptr<Kernel> lowered(const std::string& text, const KernelVariant& variant) {
     const Result<LoweredKernel> made = lower(KernelTexts{{"k", text}}, variant, device->target(), {});
     EXPECT_TRUE(made) << made.error().message();
@@ -94,25 +110,23 @@ std::vector<WordCase> word_cases(int width) {
   return cases;
 }
 
-TEST_F(CodegenDevice, WordsComputeWhatThePageSays) {
-  for (int width : {4, 8, 16}) {
-    const std::vector<WordCase> cases = word_cases(width);
-    std::string text =
-        "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst "
-        "float4 v = values.read(0);\n";
-    for (size_t i = 0; i < cases.size(); ++i) text += cat("y.write(", cases[i].expression, ", ", i, ");\n");
-    KernelVariant variant{"k", {}, {}, {width}};
-    variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})},
-                       {"values", test::buffer_of(DType::kF32, 4, {1})},
-                       {"y", test::buffer_of(DType::kF32, 1, {256})}};
-    const auto program = lowered(text + "}", variant);
-    const auto words = filled(kQ);
-    const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});
-    const auto y = buffer(static_cast<int64_t>(cases.size() * sizeof(float)));
-    dispatch(*program, {whole(*words), whole(*values), whole(*y)}, {1, 1, 1});
-    const std::vector<float> got = floats(*y, 0, cases.size());
-    for (size_t i = 0; i < cases.size(); ++i) EXPECT_FLOAT_EQ(got[i], cases[i].expected) << cases[i].expression << " with W = " << width;
-  }
+TEST_P(CodegenDevice, WordsComputeWhatThePageSays) {
+  const std::vector<WordCase> cases = word_cases(width());
+  std::string text =
+      "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst "
+      "float4 v = values.read(0);\n";
+  for (size_t i = 0; i < cases.size(); ++i) text += cat("y.write(", cases[i].expression, ", ", i, ");\n");
+  KernelVariant variant{"k", {}, {}, {width()}};
+  variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})},
+                     {"values", test::buffer_of(DType::kF32, 4, {1})},
+                     {"y", test::buffer_of(DType::kF32, 1, {256})}};
+  const auto program = lowered(text + "}", variant);
+  const auto words = filled(kQ);
+  const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});
+  const auto y = buffer(static_cast<int64_t>(cases.size() * sizeof(float)));
+  dispatch(*program, {whole(*words), whole(*values), whole(*y)}, {1, 1, 1});
+  const std::vector<float> got = floats(*y, 0, cases.size());
+  for (size_t i = 0; i < cases.size(); ++i) EXPECT_FLOAT_EQ(got[i], cases[i].expected) << cases[i].expression << " with W = " << width();
 }
 
 // Element `number` of a tensor, exact in this type.
@@ -166,7 +180,7 @@ std::vector<Layout> layouts(int lanes) {
   return out;
 }
 
-class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<int> {
+class CodegenStorage : public CodegenDevice {
  protected:
   Tensor tensor(const std::string& name, const Layout& layout, const std::vector<std::byte>& content) {
     Tensor out{name, layout, packed(layout, layout.element), nullptr, nullptr};
@@ -187,14 +201,19 @@ class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<
     EXPECT_TRUE(read) << read.error().message();
     return host;
   }
-  // One kernel that copies each of `from` into its partner in `to`, texel by texel, each named by its coordinates.
-  void copy(const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
+  // Copies each of `from` into its partner in `to`, a few with every kernel: devices bind 16 and more buffers.
+  void copy(std::span<const Tensor> from, std::span<const Tensor> to) {
+    constexpr size_t kAtOnce = 8;
+    for (size_t i = 0; i < from.size(); i += kAtOnce) copy_some(from.subspan(i, std::min(kAtOnce, from.size() - i)), to.subspan(i));
+  }
+  // One kernel that copies texel by texel, each named by its coordinates.
+  void copy_some(std::span<const Tensor> from, std::span<const Tensor> to) {
     std::string header, body;
-    KernelVariant variant{"k", {}, {}, {GetParam()}};
+    KernelVariant variant{"k", {}, {}, {width()}};
     std::vector<Binding> bindings;
     for (size_t i = 0; i < from.size(); ++i) {
       const DType element = from[i].layout.element;  // only floatw has the narrow ones in every storage
-      const std::string texel = GetParam() == 4 && (element == DType::kF32 || element == DType::kF16) ? "float4" : "floatw";
+      const std::string texel = width() == 4 && (element == DType::kF32 || element == DType::kF16) ? "float4" : "floatw";
       header += cat("tensor in ", texel, " ", from[i].name, " [a, b, c];\ntensor out ", texel, " ", to[i].name, " [a, b, c];\n");
       body += cat(to[i].name, ".write(", from[i].name, ".read(a, b, c), a, b, c);\n");
       variant.tensors[from[i].name] = from[i].layout;
@@ -210,7 +229,7 @@ class CodegenStorage : public CodegenDevice, public testing::WithParamInterface<
 
 TEST_P(CodegenStorage, KernelsFindEveryTexelWhereTheHostPutIt) {
   std::vector<Tensor> placed, linear, back;
-  for (const Layout& layout : layouts(GetParam())) {
+  for (const Layout& layout : layouts(width())) {
     const std::string name = cat(name_of(layout.storage), "_", name_of(layout.element), "_fold", layout.fold);
     const Layout plain = test::buffer_of(DType::kF32, layout.lanes, layout.grid);
     placed.push_back(tensor(name, layout, packed(layout, layout.element)));
@@ -226,7 +245,8 @@ TEST_P(CodegenStorage, KernelsFindEveryTexelWhereTheHostPutIt) {
   for (const Tensor& each : back) EXPECT_TRUE(content(each) == each.packed) << each.name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Lanes, CodegenStorage, testing::Values(4, 8, 16), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Lanes, CodegenDevice, testing::ValuesIn(widths()), width_name);
+INSTANTIATE_TEST_SUITE_P(Lanes, CodegenStorage, testing::ValuesIn(widths()), width_name);
 
 }  // namespace
 }  // namespace tessera::gpu

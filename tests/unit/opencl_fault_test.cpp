@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "../../src/opencl/opencl_device.hpp"
-#include "opencl_fixture.hpp"
+#include "gpu_fixture.hpp"
 
 namespace tessera::gpu {
 namespace {
@@ -111,7 +111,7 @@ TEST_F(OpenClFaultTest, LostDeviceStaysLost) {
   EXPECT_EQ(device->fill_zero(*memory, 0, 64).error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(device->create_buffer(64).error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(device->create_image({Storage::kImage2D, DType::kF32, 4, {2, 2}, 0}).error().code(), ErrorCode::kDeviceLost);
-  EXPECT_EQ(device->compile(affine_kernel()).error().code(), ErrorCode::kDeviceLost);
+  EXPECT_EQ(device->compile(affine_kernel(Target::kOpenCL)).error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(device->create_list().error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(device->submit(*list).error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(fence->wait().error().code(), ErrorCode::kDeviceLost);
@@ -121,7 +121,7 @@ TEST_F(OpenClFaultTest, FailedSubmissionNamesTheDispatch) {
   api.EnqueueNDRangeKernel = [](cl_command_queue, cl_kernel, cl_uint, const size_t*, const size_t*, const size_t*, cl_uint, const cl_event*,
                                 cl_event*) -> cl_int { return CL_DEVICE_NOT_AVAILABLE; };
   const auto device = open();
-  const auto program = std::move(*device->compile(affine_kernel()));
+  const auto program = std::move(*device->compile(affine_kernel(Target::kOpenCL)));
   const auto memory = std::move(*device->create_buffer(64));
   const auto target = std::move(*device->create_buffer(64));
   auto list = std::move(*device->create_list());
@@ -139,7 +139,7 @@ TEST_F(OpenClFaultTest, KernelThatRunsFewerItemsThanTheDeviceIsRefused) {
     std::memcpy(answer, &four, sizeof four);
     return CL_SUCCESS;
   };
-  const auto made = open()->compile(affine_kernel());
+  const auto made = open()->compile(affine_kernel(Target::kOpenCL));
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code(), ErrorCode::kLimit);
   EXPECT_NE(made.error().message().find("at most 4"), std::string::npos);
