@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 
+#include "gpu_fixture.hpp"
 #include "program_cache_fixture.hpp"
 
 namespace tessera {
@@ -367,35 +368,66 @@ TEST_F(ProgramCacheTest, TwoProcessesMayRace) {
 }
 
 // With a real driver: the binary taken after the first run, loaded by a device opened anew, compiles nothing and computes the same.
-TEST_F(ProgramCacheTest, OpenClDeviceStartsFromDisk) {
-  if (auto any = gpu::open_opencl_device(0); !any) GTEST_SKIP() << "no OpenCL device: " << any.error().message();
-  const LoweredKernel twice{
-      .entry = "twice",
-      .text = "__kernel __attribute__((reqd_work_group_size(4, 1, 1))) void twice(__global float* x) { x[get_global_id(0)] *= 2.0f; }",
-      .workgroup = {4, 1, 1},
-      .slots = {{"x", Storage::kBuffer, true}},
-      .args = {}};
-  for (const bool first : {true, false}) {
-    const auto opened = std::move(*gpu::open_opencl_device(0));
+class DeviceProgramCacheTest : public ProgramCacheTest, public testing::WithParamInterface<Api> {
+ protected:
+  void SetUp() override {
+    ProgramCacheTest::SetUp();
+    if (auto any = gpu::backend_of(GetParam()).open(0); !any) GTEST_SKIP() << "no " << name_of(GetParam()) << " device: " << any.error().message();
+  }
+
+  struct Start {
+    ProgramCache::Counters cache;
+    gpu::Counters device;
+  };
+  // One start of a program: a device opened anew, a kernel that doubles 8 numbers, kept after it ran.
+  Start start_device() {
+    const auto opened = std::move(*gpu::backend_of(GetParam()).open(0));
     ProgramCache cache = open();
-    const auto kernel = std::move(*cache.get(*opened, twice));
-    std::vector<float> values{1, 2, 3, 4};
-    const auto x = std::move(*opened->create_buffer(16));
-    ASSERT_TRUE(opened->write(*x, 0, std::as_bytes(std::span(values))));
-    auto list = std::move(*opened->create_list());
-    ASSERT_TRUE(list->dispatch({kernel.get(), {{x.get(), 0, 16}}, {}, {1, 1, 1}, "twice"}));
-    ASSERT_TRUE(list->finish());
-    ASSERT_TRUE(opened->submit(*list));
-    ASSERT_TRUE(opened->read(*x, 0, std::as_writable_bytes(std::span(values))));
-    EXPECT_EQ(values, (std::vector<float>{2, 4, 6, 8}));
+    const auto kernel = std::move(*cache.get(*opened, gpu::affine_kernel(opened->target())));
+    const auto x = std::move(*opened->create_buffer(32)), y = std::move(*opened->create_buffer(32));
+    EXPECT_TRUE(opened->write(*x, 0, gpu::bytes_of(gpu::ramp(8))));
+    const auto list = std::move(*opened->create_list());
+    EXPECT_TRUE(list->dispatch({kernel.get(), {{x.get(), 0, 32}, {y.get(), 0, 32}}, {gpu::bits(2.0f), 0}, {1, 1, 1}, "twice"}));
+    EXPECT_TRUE(list->finish());
+    EXPECT_TRUE(opened->submit(*list));
+    std::vector<float> values(8);
+    EXPECT_TRUE(opened->read(*y, 0, std::as_writable_bytes(std::span(values))));
+    EXPECT_EQ(values, (std::vector<float>{0, 2, 4, 6, 8, 10, 12, 14}));
     cache.store(*opened, *kernel);
-    if (first && cache.counters().stored == 0) GTEST_SKIP() << "this driver gives no binaries";
-    EXPECT_EQ(cache.counters().stored, first ? 1u : 0u);
-    EXPECT_EQ(opened->counters().programs_compiled, first ? 1u : 0u);
-    EXPECT_EQ(opened->counters().programs_loaded, first ? 0u : 1u);
+    return {cache.counters(), opened->counters()};
+  }
+};
+
+TEST_P(DeviceProgramCacheTest, SecondStartCompilesNothing) {
+  const Start first = start_device();
+  if (first.cache.stored == 0) GTEST_SKIP() << "this driver gives no binaries";
+  EXPECT_EQ(first.device.programs_compiled, 1u);
+  for (int i = 0; i < 2; ++i) {
+    const Start later = start_device();
+    EXPECT_EQ(later.cache.hits, 1u);
+    EXPECT_EQ(later.cache.stored, 0u);
+    EXPECT_EQ(later.device.programs_compiled, 0u);
+    EXPECT_EQ(later.device.programs_loaded, 1u);
   }
   EXPECT_TRUE(lines.empty());
 }
+
+TEST_P(DeviceProgramCacheTest, DamagedFileIsCompiledAgain) {
+  if (start_device().cache.stored == 0) GTEST_SKIP() << "this driver gives no binaries";
+  const fs::path file = files().at(0);
+  std::string bad = content(file);
+  bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
+  overwrite(file, bad);
+  const Start after = start_device();
+  EXPECT_EQ(after.cache.rejected, 1u);
+  EXPECT_EQ(after.cache.stored, 1u);
+  EXPECT_EQ(after.device.programs_compiled, 1u);
+  EXPECT_EQ(after.device.programs_loaded, 0u);
+  EXPECT_EQ(warnings(), 1u);
+  EXPECT_EQ(start_device().cache.hits, 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Apis, DeviceProgramCacheTest, testing::ValuesIn(gpu::apis()), gpu::api_name);
 
 }  // namespace
 }  // namespace tessera
