@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "glsl_compiler.hpp"
 #include "tessera/base/text.hpp"
 
@@ -40,8 +43,13 @@ std::vector<uint32_t> capabilities_of(std::span<const uint32_t> spirv) {
   return found;
 }
 
-// A binary: the number of words of SPIR-V, they, the rest is the pipeline cache.
-constexpr size_t kPrefixBytes = 8;
+// A binary: this, the SPIR-V, and for the rest the pipeline cache. The checksum is of all that follows: drivers crash on damaged SPIR-V.
+struct BinaryPrefix {
+  uint64_t checksum = 0;
+  uint64_t words = 0;   // of SPIR-V
+};
+
+uint64_t checksum_of(std::span<const std::byte> binary) { return XXH3_64bits(binary.data() + sizeof(uint64_t), binary.size() - sizeof(uint64_t)); }
 
 }  // namespace
 
@@ -59,12 +67,14 @@ Result<std::unique_ptr<VulkanKernel>> VulkanKernel::compile(Driver& driver, cons
 }
 
 Result<std::unique_ptr<VulkanKernel>> VulkanKernel::load(Driver& driver, const LoweredKernel& lowered, std::span<const std::byte> binary) {
-  uint64_t words = 0;
-  if (binary.size() >= kPrefixBytes) std::memcpy(&words, binary.data(), kPrefixBytes);
-  if (binary.size() < kPrefixBytes || words > (binary.size() - kPrefixBytes) / 4) return fail(ErrorCode::kMalformed, "a program binary that is cut short");
-  std::vector<uint32_t> spirv(words);
-  std::memcpy(spirv.data(), binary.data() + kPrefixBytes, words * 4);
-  TESSERA_ASSIGN(std::unique_ptr<VulkanKernel> kernel, build(driver, lowered, std::move(spirv), binary.subspan(kPrefixBytes + words * 4)));
+  BinaryPrefix prefix;
+  if (binary.size() < sizeof prefix) return fail(ErrorCode::kMalformed, "a program binary that is cut short");
+  std::memcpy(&prefix, binary.data(), sizeof prefix);
+  const std::span<const std::byte> content = binary.subspan(sizeof prefix);
+  if (prefix.checksum != checksum_of(binary) || prefix.words > content.size() / 4) return fail(ErrorCode::kMalformed, "a program binary that is damaged");
+  std::vector<uint32_t> spirv(prefix.words);
+  std::memcpy(spirv.data(), content.data(), prefix.words * 4);
+  TESSERA_ASSIGN(std::unique_ptr<VulkanKernel> kernel, build(driver, lowered, std::move(spirv), content.subspan(prefix.words * 4)));
   ++driver.counters.programs_loaded;
   return kernel;
 }
@@ -157,12 +167,15 @@ Status VulkanKernel::make_pipeline(std::span<const std::byte> cache) {
 Result<std::vector<std::byte>> VulkanKernel::binary() const {
   size_t cache_bytes = 0;
   TESSERA_TRY(driver_.check(driver_.vk.GetPipelineCacheData(driver_.device, cache_.get(), &cache_bytes, nullptr), "vkGetPipelineCacheData"));
-  const uint64_t words = spirv_.size();
-  std::vector<std::byte> bytes(kPrefixBytes + words * 4 + cache_bytes);
-  std::memcpy(bytes.data(), &words, kPrefixBytes);
-  std::memcpy(bytes.data() + kPrefixBytes, spirv_.data(), words * 4);
-  TESSERA_TRY(driver_.check(driver_.vk.GetPipelineCacheData(driver_.device, cache_.get(), &cache_bytes, bytes.data() + kPrefixBytes + words * 4), "vkGetPipelineCacheData"));
-  bytes.resize(kPrefixBytes + words * 4 + cache_bytes);
+  const size_t spirv_bytes = spirv_.size() * 4, cache_at = sizeof(BinaryPrefix) + spirv_bytes;
+  std::vector<std::byte> bytes(cache_at + cache_bytes);
+  std::memcpy(bytes.data() + sizeof(BinaryPrefix), spirv_.data(), spirv_bytes);
+  TESSERA_TRY(driver_.check(driver_.vk.GetPipelineCacheData(driver_.device, cache_.get(), &cache_bytes, bytes.data() + cache_at), "vkGetPipelineCacheData"));
+  bytes.resize(cache_at + cache_bytes);
+  BinaryPrefix prefix{0, spirv_.size()};
+  std::memcpy(bytes.data(), &prefix, sizeof prefix);
+  prefix.checksum = checksum_of(bytes);
+  std::memcpy(bytes.data(), &prefix, sizeof prefix);
   return bytes;
 }
 
