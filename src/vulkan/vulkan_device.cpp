@@ -23,7 +23,9 @@ Result<std::unique_ptr<VulkanDevice>> VulkanDevice::open(std::shared_ptr<Instanc
   return std::unique_ptr<VulkanDevice>(new VulkanDevice(std::move(driver)));
 }
 
-VulkanDevice::~VulkanDevice() { (void)driver_->drain(); }
+VulkanDevice::~VulkanDevice() {
+  if (!driver_->drain()) driver_->wait_idle();
+}
 
 Result<std::unique_ptr<gpu::Buffer>> VulkanDevice::create_buffer(int64_t bytes) {
   TESSERA_TRY(driver_->alive());

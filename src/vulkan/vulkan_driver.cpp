@@ -113,12 +113,17 @@ Status Driver::wait(VkFence fence, uint64_t stamp) {
   TESSERA_TRY(alive());
   if (!in_flight(stamp)) return {};
   ++counters.synchronizations;
-  TESSERA_TRY(check(vk.WaitForFences(device, 1, &fence, VK_TRUE, UINT64_MAX), "vkWaitForFences"));
-  completed_ = std::max(completed_, stamp);
-  return {};
+  Status status = check(vk.WaitForFences(device, 1, &fence, VK_TRUE, UINT64_MAX), "vkWaitForFences");
+  if (!status) wait_idle();   // the caller gives up, and with it goes what may still be running
+  if (status) completed_ = std::max(completed_, stamp);
+  return status;
 }
 
 Status Driver::drain() { return in_flight(issued_) ? wait(last_fence_, issued_) : alive(); }
+
+void Driver::wait_idle() {
+  if (vk.DeviceWaitIdle(device) == VK_SUCCESS) completed_ = issued_;
+}
 
 void Driver::note_memory(int64_t bytes) {
   counters.device_bytes += static_cast<uint64_t>(bytes);

@@ -76,6 +76,8 @@ class Driver {
   Status wait(VkFence fence, uint64_t stamp);
   // Waits for everything submitted; free when nothing is in flight.
   Status drain();
+  // For what is destroyed after a wait that failed: until the queue uses nothing. Ends in finite time on a lost device too.
+  void wait_idle();
   bool in_flight(uint64_t stamp) const { return stamp > completed_; }
 
   void note_memory(int64_t bytes);   // positive: created; negative: released

@@ -35,7 +35,7 @@ void barrier(const VulkanApi& vk, VkCommandBuffer commands, VkPipelineStageFlags
 }  // namespace
 
 VulkanCommandList::~VulkanCommandList() {
-  (void)fence_.wait();   // the queue may still run it
+  if (!fence_.wait()) driver_.wait_idle();   // the queue may still run it
   driver_.free_commands(commands_);
   driver_.free_commands(profiled_);
 }
