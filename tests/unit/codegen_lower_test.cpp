@@ -153,7 +153,7 @@ TEST(CodegenLower, OneReadForEachElementType) {
   };
   const Row rows[] = {{DType::kF32, DType::kF32, "  y[0] = dot(x[1], x[2]);\n", "  y[0] = dot(x[1], x[2]);\n"},
                       {DType::kF16, DType::kF16, "  vstore_half(dot(vload_half4(1, x), vload_half4(2, x)), 0, y);\n",
-                       "  y[0] = float16_t(dot(load_half4_(x[1]), load_half4_(x[2])));\n"},
+                       "  y[0] = float16_t(round_half_(dot(load_half4_(x[1]), load_half4_(x[2]))));\n"},
                       {DType::kI8, DType::kF32, "  y[0] = dot(convert_float4(vload4(1, x)), convert_float4(vload4(2, x)));\n",
                        "  y[0] = dot(unpack_i8_(x[1]), unpack_i8_(x[2]));\n"}};
   for (const Row& row : rows) {

@@ -25,13 +25,13 @@ struct BufferRow {
 // clang-format off
 inline constexpr BufferRow kBufferRows[] = {
     {DType::kF16, {Kind::kFloat, 1}, "half", "vload_half({1}, {0})", "vstore_half({2}, {1}, {0})",
-     "float16_t", "float({0}[{1}])", "{0}[{1}] = float16_t({2})", "storage_16bit", "storage_16bit"},
+     "float16_t", "float({0}[{1}])", "{0}[{1}] = float16_t(round_half_({2}))", "storage_16bit", "storage_16bit round_half_"},
     {DType::kF16, {Kind::kFloat, 2}, "half", "vload_half2({1}, {0})", "vstore_half2({2}, {1}, {0})",
-     "uint", "unpackHalf2x16({0}[{1}])", "{0}[{1}] = packHalf2x16({2})", {}, {}},
+     "uint", "unpackHalf2x16({0}[{1}])", "{0}[{1}] = packHalf2x16(round_half_({2}))", {}, "round_half_"},
     {DType::kF16, {Kind::kFloat, 4}, "half", "vload_half4({1}, {0})", "vstore_half4({2}, {1}, {0})",
-     "uvec2", "load_half4_({0}[{1}])", "{0}[{1}] = store_half4_({2})", "load_half4_", "store_half4_"},
+     "uvec2", "load_half4_({0}[{1}])", "{0}[{1}] = store_half4_({2})", "load_half4_", "round_half_ store_half4_"},
     {DType::kF16, {Kind::kFloat, kWide}, "half", "vload_half{W}({1}, {0})", "vstore_half{W}({2}, {1}, {0})",
-     "uvec2", "load_half4_({0}[{1}])", "{0}[{1}] = store_half4_({2})", "load_half4_", "store_half4_"},
+     "uvec2", "load_half4_({0}[{1}])", "{0}[{1}] = store_half4_({2})", "load_half4_", "round_half_ store_half4_"},
     {DType::kI8, {Kind::kFloat, 4}, "char", "convert_float4(vload4({1}, {0}))", "vstore4(convert_char4_sat_rte({2}), {1}, {0})",
      "uint", "unpack_i8_({0}[{1}])", "{0}[{1}] = pack_i8_({2})", "unpack_i8_", "pack_i8_"},
     {DType::kI8, {Kind::kFloat, kWide}, "char", "convert_float{W}(vload{W}({1}, {0}))", {}, "uint", "unpack_i8_({0}[{1}])", {}, "unpack_i8_", {}},

@@ -129,7 +129,7 @@ inline constexpr Word kWords[] = {
     {"unpack_i8", "float4(uint)", "convert_float4(as_char4({0}))", "unpack_i8_({0})", "unpack_i8_"},
     {"pack_i8", "uint(float4)", "as_uint(convert_char4_sat_rte({0}))", "pack_i8_({0})", "pack_i8_"},
     {"unpack_half2", "float2(uint)", "unpack_half2_({0})", "unpackHalf2x16({0})", "unpack_half2_"},
-    {"pack_half2", "uint(float2)", "pack_half2_({0})", "packHalf2x16({0})", "pack_half2_"},
+    {"pack_half2", "uint(float2)", "pack_half2_({0})", "packHalf2x16(round_half_({0}))", "pack_half2_ round_half_"},
     {"dot4_i8u7", "int(uint,uint,int)", "dot4_({0}, {1}, {2})", "dot4_({0}, {1}, {2})", "dot4_"},
     // W bytes at a time
     {"bytes_of", "bytesw(uint4,int)", "bytes_of_({0}, {1})", "({0})[{1}]", "bytes_of_"},
@@ -193,7 +193,13 @@ inline constexpr Helper kHelpers[] = {
   return q;
 })"},
     {.name = "load_half4_", .glsl = "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
-    {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }"},
+    // GLSL leaves the rounding of packHalf2x16 open, and some drivers cut: a bias that adds up over a context. Rounded to the nearest even significand of
+    // 11 bits first, there is nothing left to cut (but below 2^-14, where it is less than 2^-24). OpenCL rounds to the nearest by itself.
+    {.name = "round_half_", .glsl = R"(uvec4 round_half_bits_(uvec4 b) { return (b + 0xfffu + ((b >> 13) & 1u)) & 0xffffe000u; }
+vec4 round_half_(vec4 v) { return uintBitsToFloat(round_half_bits_(floatBitsToUint(v))); }
+vec2 round_half_(vec2 v) { return round_half_(v.xyxy).xy; }
+float round_half_(float v) { return round_half_(vec4(v)).x; })"},
+    {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { const vec4 r = round_half_(v); return uvec2(packHalf2x16(r.xy), packHalf2x16(r.zw)); }"},
     {.name = "load_bf16_4_",
      .glsl = "vec4 load_bf16_4_(uvec2 q) { return uintBitsToFloat(uvec4(q.x << 16, q.x & 0xffff0000u, q.y << 16, q.y & 0xffff0000u)); }"},
     {.name = "bytes_of_", .width = 4,
