@@ -9,7 +9,7 @@ if [ ! -f "$library" ]; then
 fi
 log=$(mktemp "${TMPDIR:-/tmp}/tessera-oclgrind.XXXXXX")
 trap 'rm -f "$log"' EXIT
-env -u TESSERA_FULL TESSERA_OPENCL_LIBRARY="$library" OCLGRIND_CHECK_API=1 OCLGRIND_DATA_RACES=1 OCLGRIND_MAX_ERRORS=20 OCLGRIND_LOG="$log" "$1" --gtest_brief=1
+env -u TESSERA_FULL TESSERA_DEVICE=opencl TESSERA_OPENCL_LIBRARY="$library" OCLGRIND_CHECK_API=1 OCLGRIND_DATA_RACES=1 OCLGRIND_MAX_ERRORS=20 OCLGRIND_LOG="$log" "$1" --gtest_brief=1
 if [ -s "$log" ]; then
   cat "$log"
   exit 1

@@ -18,7 +18,7 @@ std::string tiny() { return data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"
 class CliChat : public testing::Test {
  protected:
   void SetUp() override {
-    if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+    TESSERA_NEEDS_DEVICE(shared_device());
   }
   std::string path(const std::string& name) const { return std::filesystem::path(*folder_.write("unused", "")).parent_path() / name; }
   TemporaryFolder folder_;

@@ -17,7 +17,7 @@ double perplexity(const std::string& precision) {
 
 TEST(Perplexity, DefaultModeStaysWithinHalfAPercentOfFloatMode) {
   if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL";
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const double exact = perplexity("float"), fast = perplexity("default");
   EXPECT_NEAR(fast / exact, 1.0, 0.005) << fast << " against " << exact;
   EXPECT_NE(fast, exact);   // the modes do differ

@@ -118,8 +118,8 @@ TEST(CliPlan, SaysWhatIsWrongWithAProfile) {
 
 // What `device` prints is a profile: the plan made from it is the device's own.
 TEST(CliPlan, ADevicesOwnFactsAreAProfile) {
-  const auto device = Device::open("auto");
-  if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
+  const auto& device = shared_device();
+  TESSERA_NEEDS_DEVICE(device);
   const TemporaryFolder folder;
   const std::string path = *folder.write("device.json", "");
   ASSERT_EQ(run_tool(kEval + " device --out " + path).exit_code, 0);

@@ -71,7 +71,7 @@ TEST(Cli, HelpAndVersionExitWithZero) {
 }
 
 TEST(Cli, OneAnswerGoesToStandardOutputAloneAndStatusToStandardError) {
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const ToolRun quiet = run_tool("(echo hello | " + kChat + " " + tiny() + " -n 8 2>/dev/null)");
   EXPECT_EQ(quiet.exit_code, 0);
   EXPECT_FALSE(quiet.output.empty());
@@ -81,7 +81,7 @@ TEST(Cli, OneAnswerGoesToStandardOutputAloneAndStatusToStandardError) {
 }
 
 TEST(Cli, JsonIsOneObjectAloneOnStandardOutput) {
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const std::string options = " -p hello -n 8 --temp 0.9 --top-p 0.95 --logit-bias 5=-1 --logit-bias 6=-inf --seed 18446744073709551615";
   const ToolRun run = run_tool("(" + kChat + " " + tiny() + options + " --json 2>/dev/null)");
   EXPECT_EQ(run.exit_code, 0);
@@ -100,7 +100,7 @@ TEST(Cli, JsonIsOneObjectAloneOnStandardOutput) {
 
 // The conform models under other names, in a folder that $TESSERA_MODELS names.
 TEST(Cli, ModelsAreListedAndFoundByName) {
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const TemporaryFolder folder;
   std::filesystem::copy_file(tiny(), *folder.write("Tiny-A.Q4_1.gguf", ""), std::filesystem::copy_options::overwrite_existing);
   std::filesystem::copy_file(tiny(), *folder.write("Tiny-B.Q4_1.gguf", ""), std::filesystem::copy_options::overwrite_existing);
@@ -122,7 +122,7 @@ TEST(Cli, ModelsAreListedAndFoundByName) {
 }
 
 TEST(Cli, ReadersThatLeaveEndTheProgramCleanly) {
-  if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const ToolRun run = run_tool("((" + kChat + " " + tiny() + " -p hello -n 100 -q; echo code $? >&2) | head -c 1 >/dev/null)");
   EXPECT_NE(run.output.find("code"), std::string::npos) << run.output;   // an exit code, not a signal
 }

@@ -61,7 +61,7 @@ class CliTmux : public testing::Test {
  protected:
   void SetUp() override {
     if (run_tool("command -v tmux").exit_code != 0) GTEST_SKIP() << "tmux is not installed";
-    if (!Device::open("auto")) GTEST_SKIP() << "no OpenCL device";
+    TESSERA_NEEDS_DEVICE(shared_device());
   }
   std::string state() const { return std::filesystem::path(*folder_.write("unused", "")).parent_path(); }
   std::string chat(const std::string& arguments) const {

@@ -23,8 +23,8 @@ double tolerance(const Case& c) {
 class Conform : public testing::TestWithParam<Case> {};
 
 TEST_P(Conform, EqualsHuggingFace) {
-  const auto device = Device::open("auto");
-  if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
+  const auto& device = shared_device();
+  TESSERA_NEEDS_DEVICE(device);
   const Case& c = GetParam();
   const nlohmann::json golden = read_json("conform/golden/" + c.name + ".json");
   const auto model = Model::load(data_path("conform/models/" + c.name + ".gguf"), *device,

@@ -19,9 +19,7 @@ const Model* model_with(const Storages& storages) {
   static std::optional<Model> model;
   if (loaded == storages.name) return &*model;
   model.reset();
-  const auto device = Device::open("auto");
-  if (!device) return nullptr;
-  auto opened = Model::load(real_model(), *device, {.context_tokens = 1024, .precision = Precision::kFloat, .weight_storage = storages.weights, .activation_storage = storages.activations, .all_logits = true});
+  auto opened = Model::load(real_model(), *shared_device(), {.context_tokens = 1024, .precision = Precision::kFloat, .weight_storage = storages.weights, .activation_storage = storages.activations, .all_logits = true});
   EXPECT_TRUE(opened) << opened.error().message();
   if (!opened) return nullptr;
   model = std::move(*opened);
@@ -33,8 +31,9 @@ class Golden : public testing::TestWithParam<Case> {};
 
 TEST_P(Golden, EqualsHuggingFace) {
   if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const Model* model = model_with(GetParam().storages);
-  if (model == nullptr) GTEST_SKIP() << "no OpenCL device";
+  ASSERT_NE(model, nullptr);
   const std::string base = std::string("golden/") + GetParam().text;
   const nlohmann::json golden = read_json(base + ".json");
   const std::vector<int32_t> ids = golden["ids"];
@@ -60,8 +59,9 @@ TEST_P(Golden, EqualsHuggingFace) {
 
 TEST_P(Golden, GreedyContinuesAlike) {
   if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf";
+  TESSERA_NEEDS_DEVICE(shared_device());
   const Model* model = model_with(GetParam().storages);
-  if (model == nullptr) GTEST_SKIP() << "no OpenCL device";
+  ASSERT_NE(model, nullptr);
   const nlohmann::json golden = read_json(std::string("golden/") + GetParam().text + ".json");
   const std::vector<int32_t> expected = golden["greedy64_ids"];
   const std::vector<int32_t> made = greedy(*model, golden["ids"], expected.size());

@@ -15,7 +15,7 @@ class MemoryTest : public testing::Test {
  protected:
   void SetUp() override {
     auto device = Device::open("auto");
-    if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
+    TESSERA_NEEDS_DEVICE(device);
     device_ = std::move(*device);
   }
   std::optional<Device> device_;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../test_device.hpp"
 #include "tessera/tessera.hpp"
 
 namespace tessera::test {

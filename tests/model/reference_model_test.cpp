@@ -72,8 +72,8 @@ struct Case {
 class ReferenceModel : public testing::TestWithParam<Case> {};
 
 TEST_P(ReferenceModel, EqualsTheReferencesPutTogether) {
-  const auto device = Device::open("auto");
-  if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
+  const auto& device = shared_device();
+  TESSERA_NEEDS_DEVICE(device);
   const std::string path = testing::TempDir() + "tessera_reference_" + GetParam().name + ".gguf";
   GgufBuilder file = tiny_llama({.shape = GetParam().shape, .type = GetParam().type, .tokenizer = false});
   repeat_layers(file, GetParam().repeat);

@@ -10,9 +10,7 @@ namespace {
 // Loaded once: the model is random, so answers are nonsense, which is enough here. Its vocabulary has the ChatML control tokens.
 const Model* tiny_model() {
   static const Model* model = []() -> const Model* {
-    auto device = Device::open("auto");
-    if (!device) return nullptr;
-    auto loaded = Model::load(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"), *device, {.context_tokens = 256});
+    auto loaded = Model::load(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"), *shared_device(), {.context_tokens = 256});
     EXPECT_TRUE(loaded) << loaded.error().message();
     loaded->set_chat_template(*ChatTemplate::named("chatml"));
     return new Model(std::move(*loaded));
@@ -23,7 +21,7 @@ const Model* tiny_model() {
 class SessionTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (tiny_model() == nullptr) GTEST_SKIP() << "no OpenCL device";
+    TESSERA_NEEDS_DEVICE(shared_device());
   }
 };
 
@@ -355,7 +353,7 @@ struct BadOptions {
 class BadOptionsTest : public testing::TestWithParam<BadOptions> {};
 
 TEST_P(BadOptionsTest, IsATypedErrorAndChangesNothing) {
-  if (tiny_model() == nullptr) GTEST_SKIP() << "no OpenCL device";
+  TESSERA_NEEDS_DEVICE(shared_device());
   Session session(*tiny_model());
   const auto reply = session.reply("x", GetParam().options);
   ASSERT_FALSE(reply);

@@ -8,7 +8,7 @@ namespace {
 // Another device, with limits of its own making. Images above them are refused, as a device of these limits would.
 class LimitedDevice final : public gpu::Device {
  public:
-  LimitedDevice(std::unique_ptr<gpu::Device> inner, void (*limit)(DeviceInfo&)) : inner_(std::move(inner)), info_(inner_->info()) { limit(info_); }
+  LimitedDevice(const tessera::Device& device, void (*limit)(DeviceInfo&)) : device_(device), inner_(&device_.backend()), info_(inner_->info()) { limit(info_); }
 
   const DeviceInfo& info() const override { return info_; }
   Target target() const override { return inner_->target(); }
@@ -30,7 +30,8 @@ class LimitedDevice final : public gpu::Device {
   Result<gpu::Fence*> submit(gpu::CommandList& list, bool profiled) override { return inner_->submit(list, profiled); }
 
  private:
-  std::unique_ptr<gpu::Device> inner_;
+  tessera::Device device_;
+  gpu::Device* inner_;
   DeviceInfo info_;
 };
 
@@ -75,13 +76,13 @@ int most_parts(const DeviceInfo& info, const LoadOptions& options) {
 class WeightObjects : public testing::TestWithParam<Case> {};
 
 TEST_P(WeightObjects, GiveTheSameAnswers) {
-  auto plain = gpu::open_opencl_device(0), inner = gpu::open_opencl_device(0);
-  if (!plain) GTEST_SKIP() << "no OpenCL device: " << plain.error().message();
-  const Device limited = Device::wrap(std::make_unique<LimitedDevice>(std::move(*inner), GetParam().limit));
+  const auto& device = shared_device();
+  TESSERA_NEEDS_DEVICE(device);
+  const Device limited = Device::wrap(std::make_unique<LimitedDevice>(*device, GetParam().limit));
   ASSERT_GE(most_parts(limited.info(), options_of(GetParam())), 3);
   const auto model = Model::load(tiny_model_path(), limited, options_of(GetParam()));
   ASSERT_TRUE(model) << model.error().message();
-  const auto reference = Model::load(tiny_model_path(), Device::wrap(std::move(*plain)), options_of({"whole", Storage::kBuffer, 0, nullptr}));
+  const auto reference = Model::load(tiny_model_path(), *device, options_of({"whole", Storage::kBuffer, 0, nullptr}));
   ASSERT_TRUE(reference) << reference.error().message();
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 41; ++i) ids.push_back(i * 7 % model->config().vocab_size);
@@ -115,9 +116,9 @@ INSTANTIATE_TEST_SUITE_P(Limits, WeightObjects, testing::ValuesIn(kCases), [](co
 
 // What a user asks for and the device cannot do is said before anything is made.
 TEST(ForcedStorage, ThatCannotBeIsAClearError) {
-  auto device = gpu::open_opencl_device(0);
-  if (!device) GTEST_SKIP() << "no OpenCL device: " << device.error().message();
-  const Device limited = Device::wrap(std::make_unique<LimitedDevice>(std::move(*device), [](DeviceInfo& d) { d.max_image3d_depth = 0, d.max_image_width = 20; }));
+  const auto device = Device::open("auto");   // of its own: what it makes is counted
+  TESSERA_NEEDS_DEVICE(device);
+  const Device limited = Device::wrap(std::make_unique<LimitedDevice>(*device, [](DeviceInfo& d) { d.max_image3d_depth = 0, d.max_image_width = 20; }));
   const auto error = [&](const LoadOptions& options) {
     const auto model = Model::load(tiny_model_path(), limited, options);
     EXPECT_FALSE(model);

@@ -32,11 +32,13 @@ HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const s
   Eigen::VectorXd p = (scores.array() - scores.maxCoeff()).exp();
   p /= p.sum();
   // A score is a sum of `dim` products of a scaled query: off by γ of its terms' sizes, twice where it meets the maximum. The exponents
-  // telescope over the pages: their roundings add up to at most u times twice the scores' range; every page rounds one exp and one product.
+  // telescope over the pages: their roundings add up to at most u times twice the scores' range, and so does what exp's error grows by with its
+  // argument; every page rounds one exp and one product.
   const int64_t pages = (n + page - 1) / page;
-  const double weight_error = 2.0 * gamma_of(dim + 5) * sizes.maxCoeff() + 2.0 * kUnit * (scores.maxCoeff() - scores.minCoeff()) + gamma_of((pages + 1) * (kExpRoundings + 2));
+  const double range = scores.maxCoeff() - scores.minCoeff(), exp_growth = exp_roundings(range) - exp_roundings(0.0);
+  const double weight_error = 2.0 * gamma_of(dim + 5) * sizes.maxCoeff() + 2.0 * device_unit() * range + gamma_of(static_cast<double>(pages + 1) * (exp_roundings(0.0) + 2.0) + exp_growth);
   // Numerator and denominator are sums of n such weights; then a reciprocal, a product, the reference's rounding.
-  const double relative = 2.0 * weight_error / (1.0 - weight_error) + 2.0 * gamma_of(n + 2) + gamma_of(kDivisionRoundings + 2);
+  const double relative = 2.0 * weight_error / (1.0 - weight_error) + 2.0 * gamma_of(n + 2) + gamma_of(division_roundings() + 2.0);
   return {values * p, relative * (values.cwiseAbs() * p) + Eigen::VectorXd::Constant(dim, kSmallest)};
 }
 
@@ -145,7 +147,7 @@ std::vector<AttentionCase> cases() {
     for (const int64_t head_dim : {4, 64, 80, 6})
       for (const DType kv : {DType::kF32, DType::kF16})
         for (const Storage storage : kStorages)
-          if (const int pick = turn++; full_tier() || pick % 11 == 0) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = kWidths[pick % 3], .activations = storage}});
+          if (const int pick = turn++; full_tier() || pick % 11 == 0) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage}});
   return all;
 }
 std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {

@@ -71,7 +71,7 @@ std::vector<EmbedCase> cases() {
   std::vector<EmbedCase> all;
   int turn = 0;
   for (const WeightFormat& format : kWeightFormats)
-    for (const int width : kWidths)
+    for (const int width : widths())
       for (const Storage weights : kStorages) {
         const std::vector<int64_t> sizes = format.block == 1 ? std::vector<int64_t>{127, 1, 3, 5} : format.block == 32 ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{256, 512};
         const int64_t channels = sizes[static_cast<size_t>(turn) % sizes.size()], vocab = std::array<int64_t, 3>{127, 5, 1}[static_cast<size_t>(turn / 2 % 3)];
@@ -79,13 +79,16 @@ std::vector<EmbedCase> cases() {
         if (full_tier() || pick % 7 == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = storage_in_turn(pick + pick / 5)}, vocab, channels});
       }
   const TestTuning buffers{.width = 4};
-  const auto in = [](Storage storage, int parts = 1) { return TestTuning{.width = 8, .weights = storage, .parts = parts}; };
+  // Sixteen blocks, the last one not full, of 8 · 96 numbers each, whatever the width.
+  const int width = at_most_wide(8);
+  const int64_t rows = 16 * width - 1, columns = 8 * 96 / width;
+  const auto in = [width](Storage storage, int parts = 1) { return TestTuning{.width = width, .weights = storage, .parts = parts}; };
   all.push_back({WeightType::kQ4_1, buffers, 1000, 32, [](DeviceInfo& d) { d.max_binding_bytes = 4096; }, 3, "_binding"});  // 4 KiB hold the 32 tokens' result, too
   all.push_back({WeightType::kF16, buffers, 510, 32, [](DeviceInfo& d) { d.max_binding_bytes = 8192; }, 3, "_binding"});
-  all.push_back({WeightType::kQ8_0, in(Storage::kImage2D), 127, 96, [](DeviceInfo& d) { d.max_image_height = 4; }, 1, "_folded"});
-  all.push_back({WeightType::kQ8_0, in(Storage::kImageBuffer), 127, 96, [](DeviceInfo& d) { d.max_image_buffer_texels = 200; }, 4, "_texels"});
-  all.push_back({WeightType::kF32, in(Storage::kImage2DArray), 127, 5, [](DeviceInfo& d) { d.max_image_height = 2, d.max_image_layers = 2; }, 4, "_layers"});
-  all.push_back({WeightType::kQ4_0, in(Storage::kImage3D, 4), 127, 32, nullptr, 4, "_by_tuning"});
+  all.push_back({WeightType::kQ8_0, in(Storage::kImage2D), rows, columns, [](DeviceInfo& d) { d.max_image_height = 4; }, 1, "_folded"});
+  all.push_back({WeightType::kQ8_0, in(Storage::kImageBuffer), rows, columns, [](DeviceInfo& d) { d.max_image_buffer_texels = 200; }, 4, "_texels"});
+  all.push_back({WeightType::kF32, in(Storage::kImage2DArray), rows, 5, [](DeviceInfo& d) { d.max_image_height = 2, d.max_image_layers = 2; }, 4, "_layers"});
+  all.push_back({WeightType::kQ4_0, in(Storage::kImage3D, 4), rows, 32, nullptr, 4, "_by_tuning"});
   return all;
 }
 std::string name_of_case(const testing::TestParamInfo<EmbedCase>& info) {

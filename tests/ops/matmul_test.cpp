@@ -81,7 +81,7 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
     Matrix normed(tokens, columns);
     ops::rms_norm_reference(x.values.data(), o.gain.values.values.data(), normed.values.data(), tokens, columns, kEps);
     x = normed;
-    roundings += columns / 2 + 4 + kRsqrtRoundings;
+    roundings += columns / 2 + 4 + static_cast<int64_t>(rsqrt_roundings());
   }
   std::vector<Matrix> results, errors;
   for (size_t i = 0; i < o.weights.size(); ++i) {
@@ -95,7 +95,7 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
         error.at(t, r) = static_cast<float>(gamma_of(roundings) * terms + kSmallest);
         if (!c.bias) continue;
         y.at(t, r) += o.biases[i].values.at(0, r);
-        error.at(t, r) += static_cast<float>(2.0 * kUnit) * std::abs(y.at(t, r));  // our sum and the kernel's
+        error.at(t, r) += static_cast<float>(kUnit + device_unit()) * std::abs(y.at(t, r));  // our sum and the kernel's
       }
     results.push_back(std::move(y));
     errors.push_back(std::move(error));
@@ -106,11 +106,11 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
     ops::gated_silu_reference(&gate, &up, &e.y.values[i], 1);
     // |silu′| ≤ 1.1 and |silu(g)| ≤ |g|: the errors of gate and up pass through the product; exp, sum, division, product round.
     e.tolerance.values[i] = 1.1f * errors[0].values[i] * (std::abs(up) + errors[1].values[i]) + std::abs(gate) * errors[1].values[i] +
-                            static_cast<float>(gamma_of(kExpRoundings + kDivisionRoundings + 4)) * std::abs(e.y.values[i]);
+                            static_cast<float>(gamma_of(gate_exp_roundings(gate) + division_roundings() + 4.0)) * std::abs(e.y.values[i]);
   }
   for (size_t i = 0; c.residual && i < e.y.values.size(); ++i) {
     e.y.values[i] += o.residual.values[i];
-    e.tolerance.values[i] += static_cast<float>(2.0 * kUnit) * std::abs(e.y.values[i]);  // our sum and the kernel's
+    e.tolerance.values[i] += static_cast<float>(kUnit + device_unit()) * std::abs(e.y.values[i]);  // our sum and the kernel's
   }
   for (size_t i = 0; i < e.tolerance.values.size(); ++i) e.tolerance.values[i] += static_cast<float>(2.0 * kUnit) * std::abs(e.y.values[i]);  // the reference is rounded to float too
   return e;
@@ -193,7 +193,7 @@ std::vector<MatmulCase> plain_cases() {
     cases.push_back(std::move(c));
   };
   for (const WeightFormat& format : kWeightFormats)
-    for (const int width : kWidths)
+    for (const int width : widths())
       for (const Storage weights : kStorages)
         if (full_tier() || weights == storage_in_turn(static_cast<int>(format.type) + width / 8 * 2)) add(format.type, width, weights);
   return cases;
@@ -203,6 +203,7 @@ INSTANTIATE_TEST_SUITE_P(Gemm, GemmCase, testing::ValuesIn(plain_cases()), name_
 
 std::vector<MatmulCase> fused_cases(bool gemv) {
   std::vector<MatmulCase> cases;
+  const int forms = static_cast<int>(widths().size() * kStorages.size());
   int turn = 0;
   for (int form = 1; form < 16; ++form) {
     const bool norm = (form & 1) != 0, residual = (form & 2) != 0, gated = (form & 4) != 0, bias = (form & 8) != 0;
@@ -211,11 +212,11 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
       const int type = static_cast<int>(format.type), mixed = form + type;
       // Quick: of each form every fourth weight type; with a bias, which meets the sum after all that a type does, one.
       if (!full_tier() && (bias ? type != form % static_cast<int>(kWeightFormats.size()) : mixed % 4 != 0)) continue;
-      for (const int width : kWidths)
+      for (const int width : widths())
         for (const Storage storage : kStorages) {
-          const Storage activations = storage_in_turn(turn + turn / 15);
-          // Widths and storages take turns: one of the fifteen quick, full two or three.
-          if (const int pick = turn++ % 15; full_tier() ? pick % 7 != mixed % 7 : pick != (mixed / 4 + 4 * form) % 15) continue;
+          const Storage activations = storage_in_turn(turn + turn / forms);
+          // Widths and storages take turns: one of the fifteen quick, full two or three; of five, one at most.
+          if (const int pick = turn++ % forms; full_tier() ? pick % 7 != mixed % 7 : pick != (mixed / 4 + 4 * form) % forms) continue;
           cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
                            .columns = {columns_for(format.type)[0]}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
         }
@@ -227,9 +228,10 @@ INSTANTIATE_TEST_SUITE_P(GemvFused, GemvCase, testing::ValuesIn(fused_cases(true
 INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(fused_cases(false)), name_of_case);
 
 // Weights in several objects, because one binding or image does not hold them or because the tuning says so, and images folded for their height.
-// 127 rows are 32 blocks at width 4, 16 at width 8. A block of Q4_1 or Q8_0 of 96 columns is 24 or 48 texels at width 8; of F32, 192.
+// In buffers: 127 rows are 32 blocks of width 4. In images: 16 blocks, whatever the width; one of Q4_1 or Q8_0 is 24 or 48 texels, of F32, 192.
 std::vector<MatmulCase> limited_cases() {
-  const auto in = [](Storage storage, int parts = 1) { return TestTuning{.width = 8, .weights = storage, .parts = parts}; };
+  const int width = at_most_wide(8);
+  const auto in = [width](Storage storage, int parts = 1) { return TestTuning{.width = width, .weights = storage, .parts = parts}; };
   std::vector<MatmulCase> cases = {
       {.type = WeightType::kF32, .tuning = {}, .residual = true, .limit = [](DeviceInfo& d) { d.max_binding_bytes = 12 * 1536; }, .parts = 3, .label = "_binding"},
       {.type = WeightType::kQ8_0, .tuning = {}, .residual = true, .gated = true, .bias = true, .limit = [](DeviceInfo& d) { d.max_binding_bytes = 5000; }, .parts = 6, .label = "_binding"},
@@ -246,7 +248,10 @@ std::vector<MatmulCase> limited_cases() {
       {.type = WeightType::kQ8_0, .tuning = in(Storage::kImage2D, 4), .gated = true, .parts = 4, .label = "_by_tuning"},
       {.type = WeightType::kF32, .tuning = in(Storage::kImage2DArray, 99), .parts = 16, .fold = 16, .label = "_one_block_each"},
   };
-  for (MatmulCase& c : cases) c.rows = 127, c.columns = {96};
+  for (MatmulCase& c : cases) {
+    const bool by_width = c.tuning.width == width && (is_image(c.tuning.weights) || c.tuning.parts > 1);
+    c.rows = by_width ? 16 * width - 1 : 127, c.columns = {by_width ? 8 * 96 / width : 96};
+  }
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(GemvLimits, GemvCase, testing::ValuesIn(limited_cases()), name_of_case);

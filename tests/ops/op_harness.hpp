@@ -1,9 +1,10 @@
-// What the tests of the ops share: a small graph planned, compiled and run on the first OpenCL device, its tensors written and read
+// What the tests of the ops share: a small graph planned, compiled and run on the device under test, its tensors written and read
 // where the plan put them. Everything that is not input starts as kUntouched (a NaN): reading what nobody wrote shows in the results,
 // and what a kernel must leave alone can be checked.
 #pragma once
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "../test_device.hpp"
 #include "../unit/random_blocks.hpp"
 #include "tessera/engine/upload.hpp"
 #include "tessera/exec/executor.hpp"
@@ -92,17 +94,26 @@ inline TestWeight make_weight(const std::string& name, WeightType type, int64_t 
 
 // ---- error bounds ------------------------------------------------------------------------------------------------------------------
 
-inline constexpr double kUnit = 0x1p-24;  // u: half the distance from 1 to the next float
+inline bool on_vulkan() { return test::shared_device() && test::shared_device()->info().api == Api::kVulkan; }
+
+inline constexpr double kUnit = 0x1p-24;  // u: half the distance from 1 to the next float, what one rounding to the nearest float is off by
+// What one rounding of the device is off by. OpenCL rounds to nearest; Vulkan promises one of the two neighbours (Vulkan 1.3, "Precision and Operation
+// of SPIR-V Instructions": "correctly rounded").
+inline double device_unit() { return on_vulkan() ? 2 * kUnit : kUnit; }
 
 // n roundings in a row make a relative error of at most γₙ = n·u / (1 − n·u) (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
-inline double gamma_of(int64_t roundings) {
-  const double nu = static_cast<double>(roundings) * kUnit;
+template <class Number>
+double gamma_of(Number roundings) {
+  const double nu = static_cast<double>(roundings) * device_unit();
   return nu / (1.0 - nu);
 }
-// Roundings that an OpenCL built-in counts for (OpenCL C 3.0, table of relative errors, full profile); one ulp is at most two u.
-inline constexpr int64_t kExpRoundings = 6;       // ≤ 3 ulp
-inline constexpr int64_t kRsqrtRoundings = 4;     // ≤ 2 ulp
-inline constexpr int64_t kDivisionRoundings = 5;  // ≤ 2.5 ulp
+// Roundings that a built-in counts for; one ulp is at most two u. OpenCL C 3.0, table of relative errors, full profile: exp ≤ 3 ulp, rsqrt ≤ 2, division ≤ 2.5.
+// The section of Vulkan's named above: exp(x) ≤ 3 + 2|x|, the others the same.
+inline double exp_roundings(double x) { return on_vulkan() ? 3.0 + 2.0 * std::abs(x) : 6.0; }
+// The exp of gate / (1 + exp(−gate)): for a positive gate g what |x| adds is weighed with exp(−g), and 2·g·exp(−g) < 1; below −90 exp overflows and the result is 0.
+inline double gate_exp_roundings(float gate) { return exp_roundings(std::clamp(-static_cast<double>(gate), 0.5, 90.0)); }
+inline double rsqrt_roundings() { return 2.0 * 2.0 * kUnit / device_unit(); }
+inline double division_roundings() { return 2.5 * 2.0 * kUnit / device_unit(); }
 // Below the smallest normal float a device may flush to zero.
 inline constexpr double kSmallest = 0x1p-126;
 
@@ -320,11 +331,8 @@ std::string message_of(const Result<T>& result) { return result ? std::string() 
 class OpTest : public testing::Test {
  protected:
   void SetUp() override {
-    // Never closed: drivers tear themselves down at exit in an order of their own.
-    static const auto& opened = *new Result<std::unique_ptr<gpu::Device>>(gpu::open_opencl_device(0));
-    if (!opened && opened.error().code() == ErrorCode::kNotFound) GTEST_SKIP() << "no OpenCL device: " << opened.error().message();
-    ASSERT_TRUE(opened) << opened.error().message();
-    device_ = opened->get();
+    TESSERA_NEEDS_DEVICE(test::shared_device());
+    device_ = &test::shared_device()->backend();
   }
   gpu::Device& device() { return *device_; }
 
@@ -366,6 +374,12 @@ inline const std::vector<Storage> kStorages = [] {
 }();
 // The n-th storage, around and around.
 inline Storage storage_in_turn(int n) { return kStorages[static_cast<size_t>(n) % kStorages.size()]; }
-inline constexpr int kWidths[] = {4, 8, 16};
+// Lanes that floatw may have: GLSL's vectors end at four. Lists of cases are made when the program starts, for the device that it runs on.
+inline const std::vector<int>& widths() {
+  static const auto all = on_vulkan() ? std::vector<int>{4} : std::vector<int>{4, 8, 16};
+  return all;
+}
+inline int width_in_turn(int n) { return widths()[static_cast<size_t>(n) % widths().size()]; }
+inline int at_most_wide(int width) { return std::min(width, widths().back()); }
 
 }  // namespace tessera::ops_test

@@ -53,7 +53,7 @@ TEST_P(RmsNorm, EqualsReference) {
       const auto found = run.read("rms_norm", "y");
       TESSERA_ASSERT_OK(found);
       // A sum of n positive terms is off by γₙ at most, its mean and eps add three roundings, the root halves them all; then rsqrt, two products.
-      const double relative = gamma_of((c.channels + 3) / 2 + 1 + kRsqrtRoundings + 2 + 1);
+      const double relative = gamma_of(static_cast<double>((c.channels + 3) / 2 + 1) + rsqrt_roundings() + 2.0 + 1.0);
       expect_close(*found, expected, [&](int64_t r, int64_t ch) { return relative * std::abs(static_cast<double>(expected.at(r, ch))) + kSmallest; }, tokens);
       EXPECT_EQ(run.stray_write().value(), -1);
     }
@@ -77,7 +77,7 @@ std::vector<RmsNormCase> cases() {
   for (const int64_t channels : {int64_t{1}, int64_t{3}, int64_t{5}, int64_t{127}, int64_t{192}})
     for (const int workgroup : {1, 4, 64})
       for (const Storage storage : kStorages)
-        for (const int width : kWidths)
+        for (const int width : widths())
           if (full_tier() || turn++ % 7 == 0) all.push_back({channels, {.width = width, .activations = storage, .workgroup = workgroup}});
   return all;
 }
