@@ -17,7 +17,7 @@ install_packages g++ cmake ninja-build libexpected-dev nlohmann-json3-dev libutf
   libgtest-dev libbenchmark-dev libeigen3-dev \
   clang glslang-tools spirv-tools oclgrind git python3 ccache tmux pkg-config
 
-if [ "$tier" = full ]; then install_packages g++-aarch64-linux-gnu qemu-user-static; fi
+if [ "$tier" = full ]; then install_packages g++-aarch64-linux-gnu qemu-user-static vulkan-validationlayers; fi
 
 # Tests that want the real model take it from here; where it cannot be had each of them says by name that it was skipped.
 if [ -z "${TESSERA_TEST_MODEL:-}" ]; then

@@ -15,6 +15,8 @@ synchronization) enables=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION
 gpu_assisted) enables=VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT filter=AWritePastTheEnd expected='access out of bounds' ;;
 *) echo "error: unknown way of validation: $way"; exit 2 ;;
 esac
+icd=/usr/share/vulkan/icd.d/lvp_icd.$(uname -m).json
+if [ -e "$icd" ]; then export VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd; fi
 export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_ENABLES=$enables TESSERA_DEVICE=vulkan
 unset TESSERA_FULL
 
