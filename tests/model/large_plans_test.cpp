@@ -1,4 +1,4 @@
-// Plans for models of real size on devices nobody here has: nothing a plan binds is over a limit, for PoCL's limits and for every profile
+// Plans for models of real size on devices nobody here has: nothing a plan binds is over a limit, for PoCL's and lavapipe's limits and for every profile
 // in tests/data/devices, once through Vulkan and once through OpenCL as assumed from it, with the shapes of SmolLM2-135M, Llama-3.2-1B and
 // Llama-3.1-8B in generated sparse files. And every kernel of those plans compiles for its API.
 #include <algorithm>
@@ -37,9 +37,30 @@ DeviceInfo pocl() {
   return info;
 }
 
-// "pocl", "adreno-740 vulkan", "adreno-740 opencl" …
+// What lavapipe of Mesa 22.3 reports.
+DeviceInfo lavapipe() {
+  DeviceInfo info;
+  info.api = Api::kVulkan;
+  info.name = "llvmpipe (LLVM 15.0.6, 256 bits)";
+  info.is_cpu = true;
+  info.max_allocation_bytes = int64_t{2} << 30;
+  info.max_binding_bytes = int64_t{128} << 20;
+  info.buffer_offset_alignment = 16;
+  info.max_image_width = info.max_image_height = 16384;
+  info.max_image_buffer_texels = 134217728;
+  info.max_image_layers = 2048;
+  info.max_image3d_width = info.max_image3d_height = info.max_image3d_depth = 4096;
+  info.image3d_writes = true;
+  info.max_workgroup_size = 1024;
+  info.max_workgroup_extent = {1024, 1024, 1024};
+  info.shared_memory_bytes = 32768;
+  info.subgroup_min = info.subgroup_max = 8;
+  return info;
+}
+
+// "pocl", "lavapipe", "adreno-740 vulkan", "adreno-740 opencl" …
 std::map<std::string, DeviceInfo> devices() {
-  std::map<std::string, DeviceInfo> out{{"pocl", pocl()}};
+  std::map<std::string, DeviceInfo> out{{"pocl", pocl()}, {"lavapipe", lavapipe()}};
   for (const auto& entry : std::filesystem::directory_iterator(std::string(TESSERA_TEST_DATA) + "/devices")) {
     auto info = device_info_from_vulkan_report(read_bytes(entry.path().string()));
     EXPECT_TRUE(info) << entry.path() << ": " << info.error().message();
@@ -48,7 +69,7 @@ std::map<std::string, DeviceInfo> devices() {
     out.emplace(name + " vulkan", *info);
     out.emplace(name + " opencl", assumed_opencl(*info));
   }
-  EXPECT_EQ(out.size(), 63u);
+  EXPECT_EQ(out.size(), 64u);
   return out;
 }
 
