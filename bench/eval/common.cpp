@@ -75,7 +75,7 @@ Result<std::optional<Storage>> storage_option(const std::string& name) {
 
 Result<LoadOptions> load_options(const Common& common) {
   LoadOptions options;
-  options.precision = common.precision == "float" ? Precision::kFloat : Precision::kDefault;
+  options.precision = precision_from_name(common.precision).value_or(Precision::kDefault);
   options.context_tokens = common.context;
   TESSERA_ASSIGN(options.weight_storage, storage_option(common.weights_in));
   TESSERA_ASSIGN(options.activation_storage, storage_option(common.activations_in));

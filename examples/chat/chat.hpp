@@ -19,6 +19,7 @@ struct Options {
   std::string system;
   std::string device = "auto";
   std::string weights_in, activations_in;
+  std::string precision = "default";
   std::string chat_template;      // a built-in one instead of the file's
   int32_t context_tokens = 0;
   tessera::GenerateOptions generate;

@@ -27,6 +27,9 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("--chat-template", options.chat_template, "a built-in template instead of the file's: chatml");
   app.add_option("--weights-in", options.weights_in, "storage of weights: " + tessera::storage_names() + " (default: what suits the device)");
   app.add_option("--activations-in", options.activations_in, "storage of activations, likewise");
+  app.add_option("--precision", options.precision, "of activations and KV: float, half, or default: f16 KV, and f16 activations on devices that compute in f16")
+      ->check(CLI::IsMember({"default", "half", "float"}))
+      ->capture_default_str();
   app.add_flag("--json", options.json, "the answer and its figures as one JSON object");
   CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
   app.add_flag("-v,--verbose", options.verbose, "say more: model, device, memory, sampler")->excludes(quiet);
@@ -64,6 +67,7 @@ tessera::Result<std::optional<tessera::Storage>> storage(const std::string& name
 tessera::Result<tessera::Model> load(const Options& options, chat::Status& status) {
   tessera::LoadOptions load;
   load.context_tokens = options.context_tokens;
+  load.precision = tessera::precision_from_name(options.precision).value_or(tessera::Precision::kDefault);
   TESSERA_ASSIGN(load.weight_storage, storage(options.weights_in));
   TESSERA_ASSIGN(load.activation_storage, storage(options.activations_in));
   load.on_progress = [&](const tessera::Progress& progress) { status.progress(progress); };

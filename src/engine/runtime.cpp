@@ -42,7 +42,8 @@ Status Runtime::forward(SequenceId sequence, std::span<const int32_t> ids, const
 Result<int32_t> Runtime::read_sampled() {
   int32_t id = -1;
   TESSERA_TRY(device_.backend().read(*resources_.find(kSampledInput)->buffer, 0, std::as_writable_bytes(std::span(&id, 1))));
-  if (id < 0) return fail(ErrorCode::kNumericFault, "the logits are not finite numbers: the model file is damaged, or this device computes wrongly");
+  if (id < 0) return fail(ErrorCode::kNumericFault, cat("the logits are not finite numbers: the model file is damaged, or this device computes wrongly",
+                                               activation_type_ == DType::kF16 ? ", or an intermediate left the range of f16: then float precision (--precision float) helps" : ""));
   return id;
 }
 
@@ -58,6 +59,7 @@ Status Runtime::read_logits(int64_t rows, std::vector<float>& out) {
 
 Status Runtime::set_up(StepPlans plans, const LoadOptions& options) {
   memory_ = plans.memory;
+  activation_type_ = plans.activation_type;
   TESSERA_TRY(allocate(plans));
   table_on_device_.reserve(static_cast<size_t>(cache_.pool().total_pages()));   // a token that takes a page allocates nothing
   TESSERA_TRY(fill_angles());

@@ -13,6 +13,7 @@ Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<W
   if (options.weight_parts < 0) return fail(ErrorCode::kInvalidArgument, cat("weights in ", options.weight_parts, " parts"));
   const Tuning tuning = tuning_for(device, options);
   StepPlans out;
+  out.activation_type = tuning.activation_type;
   StepRequest request{.config = &config, .weights = &weights, .shape = {}, .pages = ceil_div(context, kPageTokens), .page_tokens = kPageTokens,
                       .kv_type = options.precision == Precision::kFloat ? DType::kF32 : DType::kF16, .context_pages = ceil_div(context, kPageTokens)};
   Planner planner(device, tuning);

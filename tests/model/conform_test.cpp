@@ -1,5 +1,5 @@
 // Tiny random models with awkward shapes, of every weight type and of several at once, against what Hugging Face transformers gives on the same
-// dequantized weights (tests/model/conform): logits and likelihoods at every position, greedy continuations through the KV cache, in float mode and in default mode.
+// dequantized weights (tests/model/conform): logits and likelihoods at every position, greedy continuations through the KV cache, in float and in half precision.
 #include "model_fixture.hpp"
 
 namespace tessera::test {
@@ -14,9 +14,9 @@ struct Case {
 
 // Of the golden logits' standard deviation. float: the f32 rounding of some hundred sums of some hundred terms is about 1e-5; 2e-4 leaves room
 // for another order of summation and is far below what any wrong index, scale or position gives (> 1e-1). F16 files: check.py's 2e-3.
-// default: f16 KV pages, relative error 2⁻¹¹ of each key and value: 2e-2, as check.py's profile "float".
+// half: f16 KV pages and activations, relative error 2⁻¹¹ of each number: 2e-2, as check.py's profile "float".
 double tolerance(const Case& c) {
-  if (c.precision == Precision::kDefault) return 2e-2;
+  if (c.precision == Precision::kHalf) return 2e-2;
   return c.name.ends_with("F16") ? 2e-3 : 2e-4;
 }
 
@@ -61,7 +61,7 @@ TEST_P(Conform, EqualsHuggingFace) {
 }
 
 // Every model in buffers; two models in every storage, in the full tier one more of each way to unpack weights (a program is compiled for each
-// storage, which is what the time goes into) and default precision everywhere.
+// storage, which is what the time goes into) and half precision everywhere.
 std::vector<Case> cases() {
   const char* const models[] = {"llama-tied-gqa3.F16",    "llama-tied-gqa3.F32",    "llama-tied-gqa3.Q4_0",    "llama-tied-gqa3.Q4_1",
                                 "llama-tied-gqa3.Q8_0",   "llama-untied-mqa80.F32", "llama-untied-mqa80.Q4_0", "llama3-rope.Q4_0",
@@ -77,7 +77,7 @@ std::vector<Case> cases() {
     const bool in_full_slice = name == "qwen2-untied-gqa3.Q4_0" || name == "llama-small.BF16" || name == "llama-mixed.Q4_K" || name == "llama-fallback.Q4_K";
     for (const Storages& storages : kStorages)
       if (storages.name == "buffers" || in_slice || (full_tier() && in_full_slice)) out.push_back({name, storages, Precision::kFloat});
-    if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0") out.push_back({name, kStorages[0], Precision::kDefault});
+    if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0") out.push_back({name, kStorages[0], Precision::kHalf});
   }
   for (const Storages& storages : kStorages)
     if (storages.name == "weights_image2d") out.push_back({"llama-tied-gqa3.Q4_1", storages, Precision::kFloat, 4});  // four textures a weight
@@ -85,7 +85,7 @@ std::vector<Case> cases() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Conform, testing::ValuesIn(cases()), [](const auto& test) {
-  std::string name = test.param.name + "_" + test.param.storages.name + (test.param.precision == Precision::kFloat ? "_float" : "_default") + (test.param.parts != 0 ? cat("_parts", test.param.parts) : "");
+  std::string name = test.param.name + "_" + test.param.storages.name + (test.param.precision == Precision::kFloat ? "_float" : "_half") + (test.param.parts != 0 ? cat("_parts", test.param.parts) : "");
   for (char& ch : name)
     if (ch == '-' || ch == '.') ch = '_';
   return name;

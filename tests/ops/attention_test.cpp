@@ -102,14 +102,14 @@ TEST_P(Attention, EqualsReference) {
     const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()};
     const ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.g.input("block_table", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())})};
     const ValueId y = ops::attention(run.g, run.g.activation("q", shape, width), kv, c.shape);
-    is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
+    run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     for (const int64_t position : {0, 5, 17, 33}) {
       const int64_t tokens = shape == 1 ? 1 : shape == 8 ? 2 : 17;
       const float size = position % 2 == 0 ? 1.0f : 6.0f;  // flat and sharp softmax
       SCOPED_TRACE(cat(tokens, " of ", shape, " tokens from ", position));
       Random random(static_cast<uint32_t>(shape * 100 + position));
-      const Matrix q = random.matrix(tokens, c.shape.heads * c.shape.head_dim, size), k = pages_content(random, c, position + tokens, size), v = pages_content(random, c, position + tokens, 1.0f);
+      const Matrix q = c.tuning.stored(random.matrix(tokens, c.shape.heads * c.shape.head_dim, size)), k = pages_content(random, c, position + tokens, size), v = pages_content(random, c, position + tokens, 1.0f);
       Matrix padded(tokens, width), expected(tokens, c.shape.heads * c.shape.head_dim), padded_expected(tokens, width), tolerance(tokens, width);
       ops::attention_reference(q.values.data(), k.values.data(), v.values.data(), expected.values.data(), tokens, position, c.shape);
       for (int64_t t = 0; t < tokens; ++t)
@@ -152,9 +152,9 @@ std::vector<AttentionCase> cases() {
 }
 std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {
   const AttentionCase& c = info.param;
-  return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", name_of(c.tuning.activations));
+  return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", c.tuning.name_of_activations());
 }
-INSTANTIATE_TEST_SUITE_P(Attention, Attention, testing::ValuesIn(cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Attention, Attention, testing::ValuesIn(with_halves(cases())), name_of_case);
 
 }  // namespace
 }  // namespace tessera::ops_test

@@ -54,7 +54,7 @@ struct Operands {
 
 Operands make_operands(const MatmulCase& c, int64_t tokens, int64_t columns) {
   Random random(static_cast<uint32_t>(c.rows * 1000 + columns));
-  Operands o{random.matrix(tokens, columns), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5), {}};
+  Operands o{c.tuning.stored(random.matrix(tokens, columns)), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5), {}};
   o.weights.push_back(make_weight("w", c.type, c.rows, columns, 17));
   if (c.gated) o.weights.push_back(make_weight("up", c.type, c.rows, columns, 18));
   const WeightType bias_type = columns % 2 == 0 ? WeightType::kF32 : WeightType::kF16;   // files have either
@@ -124,8 +124,8 @@ Status prepare(const MatmulCase& c, OpRunner& run, const Operands& o, int64_t to
   const auto product = [&](size_t i) { return ops::matmul(run.g, input, run.weight(o.weights[i]), c.bias ? run.bias(o.biases[i]) : kNoValue); };
   ValueId y = product(0);
   if (c.gated) y = ops::gated_silu(run.g, y, product(1));
-  if (c.residual) y = ops::add(run.g, run.g.activation("residual", tokens, c.rows), y);
-  is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
+  if (c.residual) y = ops::add(run.g, run.g.residual("residual", tokens, c.rows), y);
+  run.intermediate(y);
   return run.prepare({tokens, LogitRows::kNone});
 }
 
@@ -199,8 +199,8 @@ std::vector<MatmulCase> plain_cases() {
         if ((full_tier() && width < 16) || weights == storage_in_turn(static_cast<int>(format.type) + width / 8 * 2)) add(format.type, width, weights);
   return cases;
 }
-INSTANTIATE_TEST_SUITE_P(Gemv, GemvCase, testing::ValuesIn(plain_cases()), name_of_case);
-INSTANTIATE_TEST_SUITE_P(Gemm, GemmCase, testing::ValuesIn(plain_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Gemv, GemvCase, testing::ValuesIn(with_halves(plain_cases())), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Gemm, GemmCase, testing::ValuesIn(with_halves(plain_cases())), name_of_case);
 
 std::vector<MatmulCase> fused_cases(bool gemv) {
   std::vector<MatmulCase> cases;
@@ -225,8 +225,8 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
   }
   return cases;
 }
-INSTANTIATE_TEST_SUITE_P(GemvFused, GemvCase, testing::ValuesIn(fused_cases(true)), name_of_case);
-INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(fused_cases(false)), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemvFused, GemvCase, testing::ValuesIn(with_halves(fused_cases(true))), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(with_halves(fused_cases(false))), name_of_case);
 
 // Weights in several objects, because one binding or image does not hold them or because the tuning says so, and images folded for their height.
 // In buffers: 127 rows are 32 blocks of width 4. In images: 16 blocks, whatever the width; one of Q4_1 or Q8_0 is 24 or 48 texels, of F32, 192.

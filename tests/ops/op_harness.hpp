@@ -39,6 +39,7 @@ struct Matrix {
   int64_t rows = 0;
   int64_t channels = 0;
   std::vector<float> values;
+  DType stored_as = DType::kF32;  // on the device that it was read from
 
   Matrix() = default;
   Matrix(int64_t r, int64_t c) : rows(r), channels(c), values(static_cast<size_t>(r * c), 0.0f) {}
@@ -117,16 +118,29 @@ inline double division_roundings() { return 2.5 * 2.0 * kUnit / device_unit(); }
 // Below the smallest normal float a device may flush to zero.
 inline constexpr double kSmallest = 0x1p-126;
 
+// What storing a number of this size is off by. f16: half an ulp is 2⁻¹¹ of a normal number, 2⁻²⁵ of a subnormal one, of which Vulkan drivers, and stores
+// to images of OpenCL's, may cut a whole ulp (kernels round what is normal themselves). The sizes themselves were computed: 1e-4 is slack for that.
+inline double stored_error(DType type, double size) { return type == DType::kF16 ? std::max(size * 0x1p-11 * (1.0 + 1e-4), 0x1p-24) : 0.0; }
+
 // ---- running -----------------------------------------------------------------------------------------------------------------------
 
 inline constexpr uint32_t kUntouchedBits = 0x7fc0a5a5u;  // a NaN that no arithmetic makes
 inline const float kUntouched = std::bit_cast<float>(kUntouchedBits);
 inline bool is_untouched(float value) { return std::bit_cast<uint32_t>(value) == kUntouchedBits; }
+inline constexpr uint16_t kUntouchedHalf = 0x7ea5u;  // a NaN too
+
+// Memory that nobody has written yet.
+inline std::vector<std::byte> untouched(int64_t bytes, DType type) {
+  const std::vector<uint32_t> words(static_cast<size_t>(ceil_div(bytes, 4)), type == DType::kF16 ? kUntouchedHalf * 0x10001u : kUntouchedBits);
+  const auto raw = std::as_bytes(std::span(words));
+  return {raw.begin(), raw.begin() + bytes};
+}
 
 struct TestTuning {
   int width = 4;
   Storage weights = Storage::kBuffer;
   Storage activations = Storage::kBuffer;
+  DType activation_type = DType::kF32;
   int workgroup = 4;     // small, so that small shapes have several workgroups; a power of two
   int blocks_a_lane = 1;
   int tokens_a_lane = 4;
@@ -140,11 +154,30 @@ struct TestTuning {
     t.gemm_tokens = tokens_a_lane;
     t.weight_storage = {weights, true};
     t.activation_storage = {activations, true};
+    t.activation_type = activation_type;
     t.weight_parts = parts;
     return t;
   }
-  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of(activations)); }
+  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations()); }
+  std::string name_of_activations() const { return cat(name_of(activations), activation_type == DType::kF16 ? "_f16" : ""); }
+  // The nearest numbers that activations can hold.
+  Matrix stored(Matrix m) const {
+    for (float& v : m.values)
+      if (activation_type == DType::kF16) v = half_to_float(float_to_half(v));
+    return m;
+  }
 };
+
+// `cases`, every fourth once more with f16 activations: so all of the five storages have their turn.
+template <class Case>
+std::vector<Case> with_halves(std::vector<Case> cases) {
+  const size_t count = cases.size();
+  for (size_t i = 0; i < count; i += 4) {
+    cases.push_back(cases[i]);
+    cases.back().tuning.activation_type = DType::kF16;
+  }
+  return cases;
+}
 
 class OpRunner {
  public:
@@ -165,8 +198,8 @@ class OpRunner {
   }
   // Asks for `y` as a result of the graph, in a buffer that the host reads.
   void output(ValueId y) { g.graph()[y].role = ValueRole::kOutput; }
-  // Keeps `y` an intermediate (an image, where the tuning says so) by letting a last node read it.
-  void keep(ValueId y) { output(ops::take_row(g, y)); }
+  // Asks for `y` as an intermediate, in the storage and type that the tuning gives those: a last node reads it where that is no buffer of floats.
+  void intermediate(ValueId y) { tuning_.activation_storage.storage == Storage::kBuffer && tuning_.activation_type == DType::kF32 ? output(y) : output(ops::take_row(g, y)); }
 
   // Plans, makes every object, uploads weights, compiles, records. Everything else is untouched.
   Status prepare(const StepShape& shape) {
@@ -194,14 +227,17 @@ class OpRunner {
     return {};
   }
 
-  // Writes the rows of `m` into the tensor of a kernel's slot; channels up to the slice's end become zero, all else stays untouched.
+  // Writes the rows of `m`, which the tensor's type can hold, into the tensor of a kernel's slot; channels up to the slice's end become zero, all else stays
+  // untouched.
   Status write(std::string_view kernel, std::string_view slot, const Matrix& m) {
     const PlanObject& object = object_of(kernel, slot);
-    std::vector<std::byte> bytes = untouched(object.layout.object_bytes());
+    std::vector<std::byte> bytes = untouched(object.layout.object_bytes(), object.layout.element);
     for (int64_t r = 0; r < m.rows; ++r)
       for (int64_t c = 0; c < round_up(m.channels, 4); ++c) {
         const float value = c < m.channels ? m.at(r, c) : 0.0f;
-        std::memcpy(bytes.data() + byte_of(object.layout, r, c), &value, 4);
+        const uint16_t half = float_to_half(value);
+        std::byte* place = bytes.data() + byte_of(object.layout, r, c);
+        object.layout.element == DType::kF16 ? std::memcpy(place, &half, 2) : std::memcpy(place, &value, 4);
       }
     return write_bytes(object, bytes, false);
   }
@@ -222,8 +258,14 @@ class OpRunner {
     const PlanObject& object = object_of(kernel, slot);
     TESSERA_ASSIGN(const std::vector<std::byte> bytes, read_bytes(object));
     Matrix m(object.layout.grid[0], object.layout.grid[1] * 4);
+    m.stored_as = object.layout.element;
     for (int64_t r = 0; r < m.rows; ++r)
-      for (int64_t c = 0; c < m.channels; ++c) std::memcpy(&m.at(r, c), bytes.data() + byte_of(object.layout, r, c), 4);
+      for (int64_t c = 0; c < m.channels; ++c) {
+        const std::byte* place = bytes.data() + byte_of(object.layout, r, c);
+        uint16_t half = 0;
+        m.stored_as == DType::kF16 ? std::memcpy(&half, place, 2) : std::memcpy(&m.at(r, c), place, 4);
+        if (m.stored_as == DType::kF16) m.at(r, c) = half == kUntouchedHalf ? kUntouched : half_to_float(half);
+      }
     return m;
   }
   template <class T>
@@ -265,12 +307,7 @@ class OpRunner {
 
   static int64_t byte_of(const Layout& layout, int64_t row, int64_t channel) {
     const std::array<int64_t, 2> texel{row, channel / 4};
-    return host_byte_offset(layout, texel) + channel % 4 * 4;
-  }
-  static std::vector<std::byte> untouched(int64_t bytes) {
-    const std::vector<uint32_t> words(static_cast<size_t>(ceil_div(bytes, 4)), kUntouchedBits);
-    const auto raw = std::as_bytes(std::span(words));
-    return {raw.begin(), raw.begin() + bytes};
+    return host_byte_offset(layout, texel) + channel % 4 * byte_size(layout.element);
   }
 
   Status make_objects(const Plan& plan) {
@@ -285,7 +322,7 @@ class OpRunner {
 
   Status write_bytes(const PlanObject& object, std::vector<std::byte> bytes, bool all_untouched) {
     TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(step_.plan, object));
-    if (all_untouched) bytes = untouched(object.layout.object_bytes());
+    if (all_untouched) bytes = untouched(object.layout.object_bytes(), object.layout.element);
     return place.image != nullptr ? device_.write_rows(*place.image, 0, object.layout.lines(), bytes) : device_.write(*place.buffer, place.offset, bytes);
   }
   Result<std::vector<std::byte>> read_bytes(const PlanObject& object) {
@@ -336,7 +373,7 @@ class OpTest : public testing::Test {
   }
   gpu::Device& device() { return *device_; }
 
-  // Rows [0, expected.rows) within `tolerance(row, channel)`, channels past the last up to the slice's end zero, rows from
+  // Rows [0, expected.rows) within `tolerance(row, channel)` and what storing them is off by, channels past the last up to the slice's end zero, rows from
   // `untouched_from` on as they were.
   template <class Tolerance>
   static void expect_close(const Matrix& found, const Matrix& expected, Tolerance&& tolerance, int64_t untouched_from) {
@@ -350,8 +387,9 @@ class OpTest : public testing::Test {
           continue;
         }
         const double error = std::abs(static_cast<double>(found.at(r, c)) - static_cast<double>(expected.at(r, c)));
-        if (error <= tolerance(r, c)) continue;  // false for NaN
-        ADD_FAILURE() << "[" << r << ", " << c << "] is " << found.at(r, c) << ", expected " << expected.at(r, c) << " ± " << tolerance(r, c);
+        const double computed = tolerance(r, c), allowed = computed + stored_error(found.stored_as, std::abs(static_cast<double>(expected.at(r, c))) + computed);
+        if (error <= allowed) continue;  // false for NaN
+        ADD_FAILURE() << "[" << r << ", " << c << "] is " << found.at(r, c) << ", expected " << expected.at(r, c) << " ± " << allowed;
         ++failures;
       }
     for (int64_t r = untouched_from; r < found.rows && failures < 5; ++r)

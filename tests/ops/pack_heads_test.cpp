@@ -20,19 +20,20 @@ TEST(PackHeadsReference, EqualsEigen) {
   EXPECT_TRUE((packed == padded.leftCols(6)));
 }
 
-class PackHeads : public OpTest, public testing::WithParamInterface<std::tuple<std::array<int64_t, 2>, int, Storage>> {};
+class PackHeads : public OpTest, public testing::WithParamInterface<std::tuple<std::array<int64_t, 2>, int, Storage, DType>> {};
 
 TEST_P(PackHeads, EqualsReference) {
-  const auto& [sizes, width, storage] = GetParam();
+  const auto& [sizes, width, storage, type] = GetParam();
+  const TestTuning tuning{.width = width, .activations = storage, .activation_type = type};
   const ops::AttentionShape shape{sizes[0], 1, sizes[1], 16};
   Random random(2);
   for (const auto& [step, tokens] : {std::array<int64_t, 2>{1, 1}, {8, 2}, {32, 17}}) {
     SCOPED_TRACE(cat(tokens, " of ", step, " tokens"));
-    OpRunner run(device(), {.width = width, .activations = storage});
+    OpRunner run(device(), tuning);
     const ValueId y = ops::pack_heads(run.g, run.g.activation("x", step, shape.heads * shape.padded_dim()), shape);
-    is_image(storage) ? run.keep(y) : run.output(y);
+    run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({step, LogitRows::kNone}));
-    const Matrix x = random.matrix(tokens, shape.heads * shape.padded_dim());  // not zero between the heads: that part must not come through
+    const Matrix x = tuning.stored(random.matrix(tokens, shape.heads * shape.padded_dim()));  // not zero between the heads: that part must not come through
     TESSERA_ASSERT_OK(run.write("pack_heads", "x", x));
     TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
     Matrix expected(tokens, shape.heads * shape.head_dim);
@@ -45,11 +46,11 @@ TEST_P(PackHeads, EqualsReference) {
 }
 
 std::string name_of_case(const testing::TestParamInfo<PackHeads::ParamType>& info) {
-  const auto& [sizes, width, storage] = info.param;
-  return cat("heads", sizes[0], "_dim", sizes[1], "_w", width, "_", name_of(storage));
+  const auto& [sizes, width, storage, type] = info.param;
+  return cat("heads", sizes[0], "_dim", sizes[1], "_w", width, "_", name_of(storage), "_", name_of(type));
 }
 using Sizes = std::array<int64_t, 2>;  // heads, head_dim
-INSTANTIATE_TEST_SUITE_P(PackHeads, PackHeads, testing::Combine(testing::Values(Sizes{1, 2}, Sizes{3, 6}, Sizes{8, 10}), testing::ValuesIn(std::set{4, widths().back()}), testing::ValuesIn(kStorages)), name_of_case);
+INSTANTIATE_TEST_SUITE_P(PackHeads, PackHeads, testing::Combine(testing::Values(Sizes{1, 2}, Sizes{3, 6}, Sizes{8, 10}), testing::ValuesIn(std::set{4, widths().back()}), testing::ValuesIn(kStorages), testing::Values(DType::kF32, DType::kF16)), name_of_case);
 
 }  // namespace
 }  // namespace tessera::ops_test

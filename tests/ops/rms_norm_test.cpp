@@ -40,11 +40,11 @@ TEST_P(RmsNorm, EqualsReference) {
   for (const auto& [shape, tokens] : {std::array<int64_t, 2>{1, 1}, {8, 2}, {32, 17}}) {
     OpRunner run(device(), c.tuning);
     const ValueId y = ops::rms_norm(run.g, run.g.activation("x", shape, c.channels), run.weight(gain), kEps);
-    is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
+    run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     for (const float size : {1.0f, 1e3f, 1e-4f}) {  // far above eps, and where eps decides
       SCOPED_TRACE(cat(tokens, " of ", shape, " tokens of size ", size));
-      const Matrix x = random.matrix(tokens, c.channels, size);
+      const Matrix x = c.tuning.stored(random.matrix(tokens, c.channels, size));
       TESSERA_ASSERT_OK(run.clear());
       TESSERA_ASSERT_OK(run.write("rms_norm", "x", x));
       TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
@@ -81,9 +81,9 @@ std::vector<RmsNormCase> cases() {
   return all;
 }
 std::string name_of_case(const testing::TestParamInfo<RmsNormCase>& info) {
-  return cat("channels", info.param.channels, "_workgroup", info.param.tuning.workgroup, "_w", info.param.tuning.width, "_", name_of(info.param.tuning.activations));
+  return cat("channels", info.param.channels, "_workgroup", info.param.tuning.workgroup, "_w", info.param.tuning.width, "_", info.param.tuning.name_of_activations());
 }
-INSTANTIATE_TEST_SUITE_P(RmsNorm, RmsNorm, testing::ValuesIn(cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RmsNorm, RmsNorm, testing::ValuesIn(with_halves(cases())), name_of_case);
 
 }  // namespace
 }  // namespace tessera::ops_test

@@ -89,7 +89,7 @@ class RopeTest : public OpTest {
     const int64_t unit = byte_size(c.kv), dim = c.shape.padded_dim();
     const auto raw = run.read_raw<uint8_t>("rope_kv", slot);
     TESSERA_ASSERT_OK(raw);
-    std::vector<uint32_t> fresh(raw->size() / 4, kUntouchedBits);
+    const std::vector<std::byte> fresh = untouched(static_cast<int64_t>(raw->size()), c.kv);
     std::vector<uint8_t> rest(raw->size());
     std::memcpy(rest.data(), fresh.data(), rest.size());
     std::vector<uint8_t> found = *raw;
@@ -103,9 +103,7 @@ class RopeTest : public OpTest {
         else std::memcpy(&value, &found[offset], 4);
         if (c.kv == DType::kF16) value = half_to_float(half);
         const double wanted = static_cast<double>(expected.value.at(t, ch));
-        // f16: half an ulp is 2⁻¹¹ of a normal number, 2⁻²⁵ of a subnormal one, of which Vulkan drivers may cut a whole ulp.
-        const double storage = c.kv == DType::kF16 ? std::max(std::abs(wanted) * 0x1p-11 * (1.0 + 1e-4), on_vulkan() ? 0x1p-24 : 0x1p-25) : 0.0;
-        ASSERT_NEAR(static_cast<double>(value), wanted, static_cast<double>(expected.tolerance.at(t, ch)) * (1.0 + 0x1p-10) + storage) << slot << " token " << t << " channel " << ch;
+        ASSERT_NEAR(static_cast<double>(value), wanted, static_cast<double>(expected.tolerance.at(t, ch)) * (1.0 + 0x1p-10) + stored_error(c.kv, std::abs(wanted))) << slot << " token " << t << " channel " << ch;
         std::copy_n(rest.begin() + static_cast<std::ptrdiff_t>(offset), unit, found.begin() + static_cast<std::ptrdiff_t>(offset));
       }
     }
@@ -123,14 +121,14 @@ TEST_P(RopeKv, EqualsReference) {
     OpRunner run(device(), c.tuning);
     const ValueId q = run.g.activation("q", shape, c.shape.heads * dim), k = run.g.activation("k", shape, c.shape.kv_heads * dim), v = run.g.activation("v", shape, c.shape.kv_heads * dim);
     const ValueId y = ops::rope_kv(run.g, q, k, v, angles(run, c), pages(run, c), c.shape);
-    is_image(c.tuning.activations) ? run.keep(y) : run.output(y);
+    run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     for (const int64_t position : {0, 5, 17, 33}) {
       const int64_t tokens = shape == 1 ? 1 : shape == 8 ? 2 + position % 7 : 17;
       SCOPED_TRACE(cat(tokens, " of ", shape, " tokens from ", position));
       Random random(static_cast<uint32_t>(shape + position));
-      Bounded in_q{random.matrix(tokens, c.shape.heads * dim), Matrix(tokens, c.shape.heads * dim)}, in_k{random.matrix(tokens, c.shape.kv_heads * dim), Matrix(tokens, c.shape.kv_heads * dim)}, in_v = in_k;
-      in_v.value = random.matrix(tokens, c.shape.kv_heads * dim);
+      const auto random_heads = [&](int64_t heads) { return Bounded{c.tuning.stored(random.matrix(tokens, heads * dim)), Matrix(tokens, heads * dim)}; };
+      const Bounded in_q = random_heads(c.shape.heads), in_k = random_heads(c.shape.kv_heads), in_v = random_heads(c.shape.kv_heads);
       TESSERA_ASSERT_OK(run.clear());
       TESSERA_ASSERT_OK(run.write("rope_kv", "q", in_q.value));
       TESSERA_ASSERT_OK(run.write("rope_kv", "k", in_k.value));
@@ -161,9 +159,9 @@ std::vector<RopeCase> cases() {
 }
 std::string name_of_case(const testing::TestParamInfo<RopeCase>& info) {
   const RopeCase& c = info.param;
-  return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", name_of(c.tuning.activations));
+  return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", c.tuning.name_of_activations());
 }
-INSTANTIATE_TEST_SUITE_P(RopeKv, RopeKv, testing::ValuesIn(cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RopeKv, RopeKv, testing::ValuesIn(with_halves(cases())), name_of_case);
 
 // x → Q, K, V as one stacked matmul → rope: two dispatches. V may be of another weight type: then it stays a matmul of its own.
 class StackedQkv : public RopeTest, public testing::WithParamInterface<std::tuple<int, Storage, WeightType, WeightType>> {};

@@ -176,6 +176,26 @@ TEST(Planner, PutsTensorsWhereTheTuningSays) {
   }
 }
 
+// With f16 activations, what layers add to (the embedding, the two sums of a layer) and the logits stay f32, and the rest shrinks.
+TEST(Planner, HalvesActivationsButWhatLayersAddTo) {
+  Tuning tuning;
+  tuning.activation_type = DType::kF16;
+  const StepShape shape{32, LogitRows::kLast};
+  const auto halves = plan(shape, device(), tuning), floats = plan(shape, device(), {});
+  ASSERT_TRUE(halves && floats);
+  for (const Dispatch& dispatch : halves->dispatches)
+    for (const PlanBinding& binding : dispatch.bindings) {
+      const PlanObject& object = halves->objects[static_cast<size_t>(binding.object)];
+      if (object.home != Home::kArenaBuffer && object.home != Home::kOutput) continue;
+      const std::string& kernel = dispatch.variant.kernel;
+      const bool writes_residual = dispatch.variant.tensors.contains("residual") && binding.slot == "y";
+      const bool residual = binding.slot == "residual" || writes_residual || kernel == "embed" || kernel == "take_row" || (dispatch.variant.tensors.contains("gamma") && binding.slot == "x");
+      const bool logits = object.home == Home::kOutput;
+      EXPECT_EQ(object.layout.element, residual || logits ? DType::kF32 : DType::kF16) << dispatch.label << " " << binding.slot;
+    }
+  EXPECT_LT(halves->arena_bytes, floats->arena_bytes);
+}
+
 // Where a device cannot do a storage, the one before it stands in: image3d, image2d_array, image2d, image_buffer, buffer.
 TEST(Planner, FallsBackInTheStatedOrder) {
   struct Loss {

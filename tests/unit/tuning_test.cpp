@@ -83,6 +83,10 @@ TEST(TuningRows, SpecialRowsWinAndDevicesLimitThem) {
   EXPECT_FALSE(tuning_for(all.at("mali-g610")).words.subgroups);
 }
 
+TEST(TuningRows, ActivationsAreHalvesWhereADeviceComputesInThem) {
+  for (const auto& [name, info] : profiles()) EXPECT_EQ(tuning_for(info).activation_type, info.fp16_arithmetic ? DType::kF16 : DType::kF32) << name;
+}
+
 // Every row is reached by a device, says why, and fits what its devices allow; kernels that reduce need powers of two.
 TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
   std::set<const TuningRow*> reached;

@@ -1,5 +1,6 @@
 // t.read and t.write: from a tensor's layout and coordinates to the text that reaches its texel. Addresses come from tensor/layout.hpp alone.
 #pragma once
+#include <array>
 #include <optional>
 #include <span>
 #include <string>
@@ -83,10 +84,13 @@ struct PixelRow {
   DType element;
   std::string_view opencl_suffix, glsl_prefix, glsl_format;
   std::string_view opencl_value = "{0}", glsl_value = "{0}";
+  std::string_view stored = "{0}", write_needs = {};  // what is stored of the value {0}
 };
 
 inline constexpr PixelRow kPixelRows[] = {{Kind::kFloat, DType::kF32, "f", "", "rgba32f"},
-                                          {Kind::kFloat, DType::kF16, "f", "", "rgba16f"},
+                                          // rounded by the kernel: both APIs leave it to the driver whether a store rounds or cuts
+                                          {.kind = Kind::kFloat, .element = DType::kF16, .opencl_suffix = "f", .glsl_prefix = "", .glsl_format = "rgba16f",
+                                           .stored = "round_half_({0})", .write_needs = "round_half_"},
                                           {Kind::kFloat, DType::kBF16, "ui", "u", {}, "as_float4({0} << 16)", "uintBitsToFloat({0} << 16)"},
                                           {Kind::kFloat, DType::kI8, "i", "i", {}, "convert_float4({0})", "vec4({0})"},
                                           {Kind::kFloat, DType::kU8, "ui", "u", {}, "convert_float4({0})", "vec4({0})"},
@@ -95,7 +99,7 @@ inline constexpr PixelRow kPixelRows[] = {{Kind::kFloat, DType::kF32, "f", "", "
 
 struct AccessText {
   std::string text;
-  std::string_view needs;  // helpers and extensions, separated by spaces
+  std::array<std::string_view, 2> needs;  // helpers and extensions, separated by spaces: of the object, of its pixels
 };
 
 // A tensor of the header bound to the layout of this variant.
@@ -151,11 +155,14 @@ class TensorAccess {
       return out;
     }
     const std::string_view pattern = spelling_.choose(image_->opencl_write, image_->glsl_write);
-    if (layout_.pixels_per_texel() == 1) return {fill(pattern, at, 0, value) + ";", needs()};
+    if (layout_.pixels_per_texel() == 1) return {fill(pattern, at, 0, spelling_.fill(pixel_->stored, {&value, 1})) + ";", needs()};
     // Several pixels: the value is computed once, then stored a quarter of it (or a half) at a time.
     constexpr std::string_view kParts[] = {"s0123", "s4567", "s89ab", "scdef"};
     std::string out = "{ const " + spelling_.type(texel_) + " texel_ = " + value + "; ";
-    for (int p = 0; p < layout_.pixels_per_texel(); ++p) out += fill(pattern, at, p, cat("texel_.", kParts[p])) + "; ";
+    for (int p = 0; p < layout_.pixels_per_texel(); ++p) {
+      const std::string part = cat("texel_.", kParts[p]);
+      out += fill(pattern, at, p, spelling_.fill(pixel_->stored, {&part, 1})) + "; ";
+    }
     return {out + "}", needs()};
   }
 
@@ -208,9 +215,9 @@ class TensorAccess {
     const std::string args[] = {std::string(decl_->name), index.text(), value};
     return {spelling_.fill(pattern, args), needs()};
   }
-  std::string_view needs() const {
-    if (image_ != nullptr) return decl_->written ? image_->write_needs : image_->read_needs;
-    return buffer_ == nullptr ? "" : decl_->written ? buffer_->write_needs : buffer_->read_needs;
+  std::array<std::string_view, 2> needs() const {
+    if (image_ != nullptr) return {decl_->written ? image_->write_needs : image_->read_needs, decl_->written ? pixel_->write_needs : ""};
+    return {buffer_ == nullptr ? "" : decl_->written ? buffer_->write_needs : buffer_->read_needs, ""};
   }
 
   // The pixel `beside` pixels right of `at`.

@@ -193,9 +193,13 @@ inline constexpr Helper kHelpers[] = {
   return q;
 })"},
     {.name = "load_half4_", .glsl = "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
-    // GLSL leaves the rounding of packHalf2x16 open, and some drivers cut: a bias that adds up over a context. Rounded to the nearest even significand of
-    // 11 bits first, there is nothing left to cut (but below 2^-14, where it is less than 2^-24). OpenCL rounds to the nearest by itself.
-    {.name = "round_half_", .glsl = R"(uvec4 round_half_bits_(uvec4 b) { return (b + 0xfffu + ((b >> 13) & 1u)) & 0xffffe000u; }
+    // The rounding of packHalf2x16 and of stores to images of halves is left to the driver, and some cut: a bias that adds up over a context. Rounded to the
+    // nearest even significand of 11 bits first, there is nothing left to cut (but below 2^-14, where it is less than 2^-24). NaNs stay: what a carry would
+    // make of one with all bits set is a zero. OpenCL's vstore_half rounds to the nearest by itself.
+    {.name = "round_half_", .opencl = R"(float4 round_half_(float4 v) {
+  const uint4 b = as_uint4(v);
+  return as_float4(select((b + 0xfffu + ((b >> 13) & 1u)) & 0xffffe000u, b, (b & 0x7fffffffu) > 0x7f800000u));
+})", .glsl = R"(uvec4 round_half_bits_(uvec4 b) { return mix((b + 0xfffu + ((b >> 13) & 1u)) & 0xffffe000u, b, greaterThan(b & 0x7fffffffu, uvec4(0x7f800000u))); }
 vec4 round_half_(vec4 v) { return uintBitsToFloat(round_half_bits_(floatBitsToUint(v))); }
 vec2 round_half_(vec2 v) { return round_half_(v.xyxy).xy; }
 float round_half_(float v) { return round_half_(vec4(v)).x; })"},

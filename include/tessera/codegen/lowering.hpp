@@ -84,6 +84,9 @@ struct Lowering {
       names = space == std::string_view::npos ? std::string_view() : names.substr(space + 1);
     }
   }
+  void need(std::span<const std::string_view> lists) {
+    for (const std::string_view names : lists) need(names);
+  }
   std::string type_text(Type type) {
     if (type.kind == Kind::kCalc && spelling.words.half_calc) need("half");
     return spelling.type(type);

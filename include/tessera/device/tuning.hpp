@@ -10,6 +10,7 @@
 #include "tessera/device/device_info.hpp"
 #include "tessera/device/gpu_family.hpp"
 #include "tessera/device/word_choice.hpp"
+#include "tessera/tensor/dtype.hpp"
 #include "tessera/tensor/storage.hpp"
 
 namespace tessera {
@@ -26,6 +27,7 @@ struct Tuning {
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
   StorageChoice weight_storage;
   StorageChoice activation_storage;
+  DType activation_type = DType::kF32;  // or kF16; where no row speaks, f16 on devices that compute in it. What layers add to is f32 always.
   int weight_parts = 1;        // objects a matrix is cut into at least, by rows: reads of several textures go through several caches
   WordChoice words;            // vector_width is copied in
   bool operator==(const Tuning&) const = default;
@@ -41,6 +43,7 @@ struct TuningRow {
   std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
+  std::optional<DType> activation_type{};
   std::optional<int> weight_parts{};
 
   // "adreno-7xx 740"
@@ -62,6 +65,7 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("subgroups", tuning.words.subgroups, row.subgroups);
   visit("weights in", tuning.weight_storage, row.weight_storage);
   visit("activations in", tuning.activation_storage, row.activation_storage);
+  visit("activations as", tuning.activation_type, row.activation_type);
   visit("weight_parts", tuning.weight_parts, row.weight_parts);
 }
 
@@ -150,6 +154,7 @@ inline std::vector<const TuningRow*> rows_for(const DeviceInfo& info) {
 
 inline Tuning tuning_for(const DeviceInfo& info) {
   Tuning tuning;
+  if (info.fp16_arithmetic) tuning.activation_type = DType::kF16;
   for (const TuningRow* row : rows_for(info))
     visit_settings(tuning, *row, [](std::string_view, auto& member, const auto& value) {
       if (value) member = *value;

@@ -5,16 +5,27 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tessera/base/log.hpp"
 #include "tessera/tensor/storage.hpp"
 
 namespace tessera {
 
+// How activations and KV pages are stored. Sums are f32 in every precision, and so is what the layers add to.
 enum class Precision {
-  kDefault,  // what the device computes fastest within the stated bounds: f16 KV pages
-  kFloat,    // f32 activations, KV pages and accumulation: for comparing
+  kDefault,  // f16 KV pages; activations f16 on devices that compute in f16, f32 on the others
+  kHalf,     // f16 activations and KV pages, on any device
+  kFloat,    // f32 activations and KV pages: for comparing
 };
+
+inline constexpr std::pair<std::string_view, Precision> kPrecisions[] = {{"default", Precision::kDefault}, {"half", Precision::kHalf}, {"float", Precision::kFloat}};
+
+constexpr std::optional<Precision> precision_from_name(std::string_view name) {
+  for (const auto& [text, precision] : kPrecisions)
+    if (text == name) return precision;
+  return std::nullopt;
+}
 
 struct Progress {
   std::string_view stage;   // "weights" (bytes), "kernels" (compiled, then stored; a share of the work)

@@ -70,6 +70,7 @@ class Runtime {
   Resources resources_;
   Executor executor_;
   MemoryPlan memory_;
+  DType activation_type_ = DType::kF32;
   std::map<StepShape, Step> steps_;
   std::mutex mutex_;
   std::vector<PageId> table_on_device_;

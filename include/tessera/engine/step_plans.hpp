@@ -36,6 +36,7 @@ inline Tuning tuning_for(const DeviceInfo& device, const LoadOptions& options) {
   Tuning tuning = tuning_for(device);
   if (options.weight_storage) tuning.weight_storage = {*options.weight_storage, true};
   if (options.activation_storage) tuning.activation_storage = {*options.activation_storage, true};
+  if (options.precision != Precision::kDefault) tuning.activation_type = options.precision == Precision::kFloat ? DType::kF32 : DType::kF16;
   if (options.weight_parts != 0) tuning.weight_parts = options.weight_parts;
   return tuning;
 }
@@ -54,6 +55,7 @@ struct StepPlans {
   std::vector<Plan> plans;
   ArenaNeeds arena;
   MemoryPlan memory;
+  DType activation_type = DType::kF32;    // of all but what the layers add to
   std::map<std::string, Layout> shared;   // every object that is not of the arena, by resource key
 };
 

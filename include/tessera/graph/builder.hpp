@@ -17,6 +17,12 @@ class GraphBuilder {
     value.channels = channels;
     return add(std::move(value));
   }
+  // See Value::residual.
+  ValueId residual(std::string name, int64_t rows, int64_t channels) {
+    const ValueId id = activation(std::move(name), rows, channels);
+    graph_[id].residual = true;
+    return id;
+  }
   ValueId output(std::string name, int64_t rows, int64_t channels) {
     const ValueId id = activation(std::move(name), rows, channels);
     graph_[id].role = ValueRole::kOutput;

@@ -16,18 +16,19 @@ using ValueId = int32_t;
 inline constexpr ValueId kNoValue = -1;
 
 enum class ValueRole : uint8_t {
-  kActivation,  // [rows, channels], f32, lives within one step
+  kActivation,  // [rows, channels], lives within one step; f32, or f16 where the device's tuning says so
   kWeight,      // a matrix of the model file, or a bias
   kVector,      // one row of f32: norm gains
   kState,       // outlives steps: KV pages
   kInput,       // written by the host before a step: token ids, block table, tables of angles
-  kOutput,      // [rows, channels], read by the host after a step
+  kOutput,      // [rows, channels], f32, read by the host after a step
 };
 
 struct Value {
   std::string name;
   ValueRole role = ValueRole::kActivation;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;    // kState, kInput
+  bool residual = false;        // kActivation that every layer adds to: f32 whatever the tuning, for a rounding here stays in all that follows
   int64_t rows = 0;
   int64_t channels = 0;
   WeightDesc weight;            // kWeight, kVector

@@ -8,7 +8,7 @@ namespace tessera::ops {
 
 inline ValueId add(GraphBuilder& g, ValueId a, ValueId b) {
   g.require(g[a].rows == g[b].rows && g[a].channels == g[b].channels, cat("add: ", g[a].name, " and ", g[b].name, " differ in shape"));
-  const ValueId y = g.activation("sum", g[a].rows, g[a].channels);
+  const ValueId y = g.residual("sum", g[a].rows, g[a].channels);
   g.node({"add", {{"a", a}, {"b", b}}, {{"y", y}}, {}});
   return y;
 }

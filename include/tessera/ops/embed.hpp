@@ -6,7 +6,7 @@ namespace tessera::ops {
 
 // ids: int [tokens]; table: [vocab, dim] → [tokens, dim].
 inline ValueId embed(GraphBuilder& g, ValueId ids, ValueId table, int64_t tokens) {
-  const ValueId y = g.activation("embedding", tokens, g[table].channels);
+  const ValueId y = g.residual("embedding", tokens, g[table].channels);
   g.node({"embed", {{"ids", ids}, {"w", table}}, {{"y", y}}, {}});
   return y;
 }

@@ -8,7 +8,7 @@ namespace tessera::ops {
 
 // x: [tokens, channels] → [1, channels], row `last_row` of the run-time parameters.
 inline ValueId take_row(GraphBuilder& g, ValueId x) {
-  const ValueId y = g.activation("last row", 1, g[x].channels);
+  const ValueId y = g[x].residual ? g.residual("last row", 1, g[x].channels) : g.activation("last row", 1, g[x].channels);
   g.node({"take_row", {{"x", x}}, {{"y", y}}, {}});
   return y;
 }

@@ -73,9 +73,10 @@ class Planner {
   Result<Layout> activation_layout(const Value& value) const {
     const int64_t rows = value.rows == 1 ? 1 : round_up(value.rows, tuning_.gemm_tokens);
     const int64_t slices = round_up(value.channels, std::max(4, tuning_.vector_width)) / 4;
+    const DType type = value.role == ValueRole::kOutput || value.residual ? DType::kF32 : tuning_.activation_type;
     return place_by(value.role == ValueRole::kOutput ? StorageChoice(Storage::kBuffer) : tuning_.activation_storage, [&](Storage storage) -> Result<Layout> {
       if (!is_writable(storage, device_.storage_limits())) return fail(ErrorCode::kUnsupported, cat("kernels of this device do not write ", name_of(storage)));
-      TESSERA_ASSIGN(Layout layout, fit(Layout{storage, DType::kF32, 4, {rows, slices}}, device_.storage_limits()));
+      TESSERA_ASSIGN(Layout layout, fit(Layout{storage, type, 4, {rows, slices}}, device_.storage_limits()));
       if (row_of(storage).form == StorageForm::kPanels && layout.fold != 0) return fail(ErrorCode::kLimit, cat(rows, " rows need a folded ", name_of(storage), "; activations are not folded"));
       return layout;
     });
