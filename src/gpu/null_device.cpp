@@ -212,6 +212,7 @@ class NullDeviceImpl final : public NullDevice {
     auto* mine = dynamic_cast<NullList*>(&list);
     if (mine == nullptr || !mine->finished()) return fail(ErrorCode::kInvalidArgument, "submit of a list that is not finished");
     ++state_.counters.submissions;
+    ++state_.counters.enqueues;
     state_.counters.dispatches += mine->size();
     state_.log.insert(state_.log.end(), mine->lines().begin(), mine->lines().end());
     return &mine->fence();

@@ -3,6 +3,7 @@
 #pragma once
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS  // clCreateCommandQueue: its successor is missing from 1.2 drivers
+#define CL_ENABLE_BETA_EXTENSIONS          // cl_khr_command_buffer: newer headers hide it without
 #include <CL/cl.h>
 #include <CL/cl_ext.h>
 
@@ -23,7 +24,7 @@ namespace tessera::opencl {
   CALL(GetProgramBuildInfo) CALL(GetProgramInfo) CALL(ReleaseProgram) CALL(CreateKernel) CALL(ReleaseKernel) CALL(SetKernelArg)        \
   CALL(GetKernelInfo) CALL(GetKernelWorkGroupInfo) CALL(EnqueueNDRangeKernel) CALL(EnqueueReadBuffer) CALL(EnqueueWriteBuffer)         \
   CALL(EnqueueFillBuffer) CALL(EnqueueReadImage) CALL(EnqueueWriteImage) CALL(WaitForEvents) CALL(GetEventProfilingInfo)               \
-  CALL(ReleaseEvent) CALL(Flush) CALL(Finish)
+  CALL(ReleaseEvent) CALL(Flush) CALL(Finish) CALL(GetExtensionFunctionAddressForPlatform)
 // clang-format on
 
 struct OpenClApi {

@@ -21,6 +21,7 @@ Result<Own*> own(Object& object, const Driver& driver, std::string_view what) {
 Result<std::unique_ptr<OpenClDevice>> OpenClDevice::open(const OpenClApi& api, const FoundDevice& found) {
   auto driver = std::make_unique<Driver>();
   driver->cl = api;
+  driver->command_buffers = found.command_buffers;
   driver->info = found.info;
   driver->compile_options = found.compile_options;
   driver->device = found.id;

@@ -2,7 +2,7 @@
 #pragma once
 #include <utility>
 
-#include "opencl_api.hpp"
+#include "opencl_command_buffer.hpp"
 #include "tessera/gpu/gpu.hpp"
 
 namespace tessera::opencl {
@@ -36,6 +36,7 @@ std::string error_text(cl_int code);
 
 struct Driver {
   OpenClApi cl;
+  CommandBuffers command_buffers;
   DeviceInfo info;
   std::string compile_options;
   gpu::Counters counters;

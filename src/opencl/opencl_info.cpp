@@ -189,7 +189,9 @@ Result<std::vector<FoundDevice>> find_devices(const OpenClApi& api) {
       }
       DeviceInfo info = ask_info(api, platform, device, version);
       std::string options = choose_compile_options(ask, info);
-      found.push_back({device, std::move(info), std::move(options)});
+      const bool reported = has_extension(ask.text(CL_DEVICE_EXTENSIONS), "cl_khr_command_buffer");
+      TESSERA_ASSIGN(const CommandBuffers command_buffers, find_command_buffers(api, platform, info.platform, device, reported));
+      found.push_back({device, std::move(info), std::move(options), command_buffers});
     }
   }
   if (found.empty())

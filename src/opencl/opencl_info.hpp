@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "opencl_api.hpp"
+#include "opencl_command_buffer.hpp"
 #include "tessera/device/device_info.hpp"
 
 namespace tessera::opencl {
@@ -11,6 +11,7 @@ struct FoundDevice {
   cl_device_id id = nullptr;
   DeviceInfo info;
   std::string compile_options;
+  CommandBuffers command_buffers;
 };
 
 // Usable devices (OpenCL 1.2 or newer, little endian, available, with a compiler), GPUs before CPUs, else in the drivers' order.

@@ -93,9 +93,31 @@ Status OpenClCommandList::dispatch(const gpu::DispatchInfo& info) {
 
 Status OpenClCommandList::finish() {
   if (finished_) return fail(ErrorCode::kInvalidArgument, "the list is finished already");
+  if (driver_.command_buffers.used && !dispatches_.empty()) {
+    if (Status status = record(); !status)
+      return fail(std::move(status).error().within("recording a list ($TESSERA_OPENCL_COMMAND_BUFFERS=off does without)"));
+  }
   finished_ = true;
   ++driver_.counters.lists_recorded;
   return {};
+}
+
+// No sync points: on an in-order queue the commands of a buffer run in the order of their recording.
+Status OpenClCommandList::record() {
+  TESSERA_TRY(driver_.alive());
+  const CommandBuffers& buffers = driver_.command_buffers;
+  constexpr cl_command_buffer_properties_khr kSimultaneous[] = {CL_COMMAND_BUFFER_FLAGS_KHR, CL_COMMAND_BUFFER_SIMULTANEOUS_USE_KHR, 0};
+  const cl_command_queue queue = driver_.queue.get();
+  cl_int code = CL_SUCCESS;
+  commands_ = Handle<cl_command_buffer_khr>(buffers.cl.CreateCommandBufferKHR(1, &queue, buffers.simultaneous ? kSimultaneous : nullptr, &code),
+                                            buffers.cl.ReleaseCommandBufferKHR);
+  TESSERA_TRY(driver_.check(code, "clCreateCommandBufferKHR"));
+  for (const Recorded& dispatch : dispatches_) {
+    code = buffers.cl.CommandNDRangeKernelKHR(commands_.get(), nullptr, nullptr, dispatch.kernel.get(), 3, nullptr, dispatch.global.data(),
+                                              dispatch.local.data(), 0, nullptr, nullptr, nullptr);
+    if (Status status = driver_.check(code, "clCommandNDRangeKernelKHR"); !status) return fail(std::move(status).error().within(dispatch.label));
+  }
+  return driver_.check(buffers.cl.FinalizeCommandBufferKHR(commands_.get()), "clFinalizeCommandBufferKHR");
 }
 
 Status OpenClCommandList::submittable() const {
@@ -110,17 +132,33 @@ Status OpenClCommandList::enqueue(const Recorded& dispatch, cl_command_queue que
                                                       nullptr, event != nullptr ? &raw : nullptr);
   if (auto status = driver_.check(code, "clEnqueueNDRangeKernel"); !status) return fail(std::move(status).error().within(dispatch.label));
   if (event != nullptr) *event = Handle<cl_event>(raw, driver_.cl.ReleaseEvent);
+  ++driver_.counters.enqueues;
   ++driver_.counters.dispatches;
+  return {};
+}
+
+Status OpenClCommandList::enqueue_recorded(Handle<cl_event>& event) {
+  cl_event raw = nullptr;
+  const CommandBufferApi& cl = driver_.command_buffers.cl;
+  TESSERA_TRY(driver_.check(cl.EnqueueCommandBufferKHR(0, nullptr, commands_.get(), 0, nullptr, &raw), "clEnqueueCommandBufferKHR"));
+  event = Handle<cl_event>(raw, driver_.cl.ReleaseEvent);
+  ++driver_.counters.enqueues;
+  driver_.counters.dispatches += dispatches_.size();
   return {};
 }
 
 Result<gpu::Fence*> OpenClCommandList::submit() {
   TESSERA_TRY(submittable());
+  if (commands_ && !driver_.command_buffers.simultaneous) TESSERA_TRY(fence_.wait());  // such a buffer is submitted again only when it is done
   ++driver_.counters.submissions;
   const uint64_t stamp = driver_.last_kernels = driver_.stamp();
   Handle<cl_event> last;
-  for (const Recorded& dispatch : dispatches_)
-    TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
+  if (commands_) {
+    TESSERA_TRY(enqueue_recorded(last));
+  } else {
+    for (const Recorded& dispatch : dispatches_)
+      TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
+  }
   TESSERA_TRY(driver_.check(driver_.cl.Flush(driver_.queue.get()), "clFlush"));
   fence_.submitted(stamp, std::move(last));
   return &fence_;

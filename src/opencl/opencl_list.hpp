@@ -47,7 +47,8 @@ class OpenClCommandList final : public gpu::CommandList {
   Result<gpu::Fence*> submit_profiled();
 
  private:
-  // Every dispatch owns a kernel object whose arguments were set when it was recorded, so that submitting is a loop of enqueues.
+  // Every dispatch owns a kernel object whose arguments were set when it was recorded, so that submitting is a loop of enqueues, or one of the command
+  // buffer that they were recorded into (opencl_command_buffer.hpp).
   struct Recorded {
     Handle<cl_kernel> kernel;
     std::array<size_t, 3> global;
@@ -55,12 +56,15 @@ class OpenClCommandList final : public gpu::CommandList {
     std::string label;
   };
 
+  Status record();
   Status submittable() const;
   Status enqueue(const Recorded& dispatch, cl_command_queue queue, Handle<cl_event>* event);
+  Status enqueue_recorded(Handle<cl_event>& event);
 
   Driver& driver_;
   OpenClFence fence_;
   std::vector<Recorded> dispatches_;
+  Handle<cl_command_buffer_khr> commands_;  // none: submit by the loop
   bool finished_ = false;
 };
 

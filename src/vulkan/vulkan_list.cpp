@@ -172,6 +172,7 @@ Result<gpu::Fence*> VulkanCommandList::submit() {
   TESSERA_TRY(submittable());
   TESSERA_ASSIGN(fence_.stamp_, driver_.submit(commands_, fence_.fence_.get()));
   fence_.microseconds_.clear();
+  ++driver_.counters.enqueues;
   driver_.counters.dispatches += dispatches_.size();
   return &fence_;
 }
@@ -186,6 +187,7 @@ Result<gpu::Fence*> VulkanCommandList::submit_profiled() {
   if (profiled_ == VK_NULL_HANDLE) TESSERA_TRY(make_timestamps());
   TESSERA_TRY(driver_.drain());
   TESSERA_ASSIGN(fence_.stamp_, driver_.submit(profiled_, fence_.fence_.get()));
+  ++driver_.counters.enqueues;
   driver_.counters.dispatches += dispatches_.size();
   TESSERA_TRY(fence_.wait());
   TESSERA_TRY(read_timestamps());

@@ -37,6 +37,8 @@ TEST_P(GpuListTest, ListRunsTwiceAndTheSecondTimeCreatesNothing) {
   EXPECT_EQ(after.lists_recorded, 1u);
   EXPECT_EQ(after.submissions, before.submissions + 1);
   EXPECT_EQ(after.dispatches, before.dispatches + 2);
+  // One call of the driver, or on OpenCL where its command buffers are not used one a dispatch.
+  EXPECT_TRUE(after.enqueues == before.enqueues + 1 || (GetParam() == Api::kOpenCL && after.enqueues == before.enqueues + 2)) << after.enqueues;
   EXPECT_EQ(after.descriptor_updates, before.descriptor_updates);
   EXPECT_EQ(after.synchronizations, before.synchronizations + 1);
 

@@ -64,6 +64,7 @@ TEST_F(NullDeviceTest, LogsEachSubmittedDispatchAsALine) {
   EXPECT_EQ(counters.lists_recorded, 1u);
   EXPECT_EQ(counters.submissions, 2u);
   EXPECT_EQ(counters.dispatches, 2u);
+  EXPECT_EQ(counters.enqueues, 2u);
   EXPECT_EQ(counters.synchronizations, 1u);
 }
 

@@ -2,8 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "../../src/opencl/opencl_device.hpp"
-#include "gpu_fixture.hpp"
+#include "opencl_fault_fixture.hpp"
 
 namespace tessera::gpu {
 namespace {
@@ -36,26 +35,6 @@ TEST(OpenClLibrary, LibraryWithoutOpenClIsUnsupported) {
   EXPECT_EQ(api.error().code(), ErrorCode::kUnsupported);
   EXPECT_NE(api.error().message().find("clGetPlatformIDs"), std::string::npos);
 }
-
-class OpenClFaultTest : public testing::Test {
- protected:
-  void SetUp() override {
-    auto loaded = opencl::load_api(opencl::library_candidates());
-    if (!loaded) GTEST_SKIP() << "no OpenCL library: " << loaded.error().message();
-    api = *loaded;
-    auto devices = opencl::find_devices(api);
-    if (!devices) GTEST_SKIP() << "no OpenCL device: " << devices.error().message();
-    found = devices->front();
-  }
-  std::unique_ptr<Device> open() {
-    auto opened = opencl::OpenClDevice::open(api, found);
-    EXPECT_TRUE(opened) << opened.error().message();
-    return std::move(*opened);
-  }
-
-  opencl::OpenClApi api;
-  opencl::FoundDevice found;
-};
 
 TEST_F(OpenClFaultTest, NoPlatformIsNotFoundWithAdvice) {
   api.GetPlatformIDs = [](cl_uint, cl_platform_id*, cl_uint*) -> cl_int { return -1001; };  // CL_PLATFORM_NOT_FOUND_KHR of the ICD loader

@@ -32,6 +32,7 @@ struct Counters {
   uint64_t descriptor_updates = 0;  // bindings of a dispatch handed to the driver
   uint64_t dispatches = 0;
   uint64_t submissions = 0;
+  uint64_t enqueues = 0;            // calls of the driver that submitting lists took: one a list that the driver records, else one a dispatch
   uint64_t synchronizations = 0;    // the host waited for the device
   uint64_t bytes_written = 0;       // host → device
   uint64_t bytes_read = 0;          // device → host
