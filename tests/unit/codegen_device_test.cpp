@@ -30,6 +30,8 @@ std::vector<ApiAndWidth> widths() {
 }
 std::string width_name(const testing::TestParamInfo<ApiAndWidth>& info) { return cat(name_of(std::get<Api>(info.param)), "_", std::get<int>(info.param)); }
 
+const std::vector<uint32_t> kQ = {0x80ff7f01u, 0x7f010203u, 0x12345678u, 0x9abcdef0u};
+
 class CodegenDevice : public GpuTest, public testing::WithParamInterface<ApiAndWidth> {
  protected:
   void SetUp() override { open(std::get<Api>(GetParam())); }
@@ -54,6 +56,22 @@ class CodegenDevice : public GpuTest, public testing::WithParamInterface<ApiAndW
     ASSERT_TRUE((*list)->finish());
     run(**list);
   }
+  // What each of `expressions` is, with kQ as `q` and (−2, −1.25, −0.5, 0.25) as `v`. An error where the device has no kernel for these words.
+  Result<std::vector<float>> values_of(const std::vector<std::string>& expressions, const WordChoice& choice) {
+    std::string text =
+        "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst "
+        "float4 v = values.read(0);\n";
+    for (size_t i = 0; i < expressions.size(); ++i) text += cat("y.write(", expressions[i], ", ", i, ");\n");
+    KernelVariant variant{"k", {}, {}, choice};
+    variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})}, {"values", test::buffer_of(DType::kF32, 4, {1})}, {"y", test::buffer_of(DType::kF32, 1, {256})}};
+    TESSERA_ASSIGN(const LoweredKernel made, lower(KernelTexts{{"k", text + "}"}}, variant, device->target(), {}));
+    TESSERA_ASSIGN(const std::unique_ptr<Kernel> program, device->compile(made));
+    const auto words = filled(kQ);
+    const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});
+    const auto y = buffer(static_cast<int64_t>(expressions.size() * sizeof(float)));
+    dispatch(*program, {whole(*words), whole(*values), whole(*y)}, {1, 1, 1});
+    return floats(*y, 0, expressions.size());
+  }
   static Binding whole(Buffer& of) { return {.buffer = &of, .offset = 0, .bytes = of.bytes(), .image = nullptr}; }
 };
 
@@ -62,9 +80,7 @@ struct WordCase {
   float expected;
 };
 
-// q[0..3] = the words below, f[i] = 0.75 · i − 2. Expected values follow from the words' definitions in kernels/README.md.
-const std::vector<uint32_t> kQ = {0x80ff7f01u, 0x7f010203u, 0x12345678u, 0x9abcdef0u};
-
+// With kQ and f[i] = 0.75 · i − 2. Expected values follow from the words' definitions in kernels/README.md.
 std::vector<WordCase> word_cases(int width) {
   const auto f = [](int i) { return 0.75f * static_cast<float>(i) - 2.0f; };
   std::vector<WordCase> cases = {
@@ -112,21 +128,55 @@ std::vector<WordCase> word_cases(int width) {
 
 TEST_P(CodegenDevice, WordsComputeWhatThePageSays) {
   const std::vector<WordCase> cases = word_cases(width());
-  std::string text =
-      "tensor in uint4 words [i]; tensor in float4 values [i]; tensor out float y [i];\nkernel k(1, 1, 1) {\nconst uint4 q = words.read(0);\nconst "
-      "float4 v = values.read(0);\n";
-  for (size_t i = 0; i < cases.size(); ++i) text += cat("y.write(", cases[i].expression, ", ", i, ");\n");
-  KernelVariant variant{"k", {}, {}, {width()}};
-  variant.tensors = {{"words", test::buffer_of(DType::kU32, 4, {1})},
-                     {"values", test::buffer_of(DType::kF32, 4, {1})},
-                     {"y", test::buffer_of(DType::kF32, 1, {256})}};
-  const auto program = lowered(text + "}", variant);
-  const auto words = filled(kQ);
-  const auto values = filled(std::vector<float>{-2.0f, -1.25f, -0.5f, 0.25f});
-  const auto y = buffer(static_cast<int64_t>(cases.size() * sizeof(float)));
-  dispatch(*program, {whole(*words), whole(*values), whole(*y)}, {1, 1, 1});
-  const std::vector<float> got = floats(*y, 0, cases.size());
-  for (size_t i = 0; i < cases.size(); ++i) EXPECT_FLOAT_EQ(got[i], cases[i].expected) << cases[i].expression << " with W = " << width();
+  std::vector<std::string> expressions;
+  for (const WordCase& each : cases) expressions.push_back(each.expression);
+  const auto got = values_of(expressions, {width()});
+  ASSERT_TRUE(got) << got.error().message();
+  for (size_t i = 0; i < cases.size(); ++i) EXPECT_FLOAT_EQ((*got)[i], cases[i].expected) << cases[i].expression << " with W = " << width();
+}
+
+// calc is half where the words say so: 2049 has no place between 2048 and 2050, 1 / 3 has 11 bits.
+TEST_P(CodegenDevice, CalcIsHalfWhereTheDeviceComputesInHalves) {
+  const std::vector<std::string> expressions = {"float(calc(v.x) * calc(v.y) + calc(0.25f))", "float(calc(2048.0f) + calc(v.w * 4.0f))", "float(calc(1.0f) / calc(v.w * 12.0f))",
+                                                "to_float4(to_calc4(v) * calc(0.5f)).y", "float(dot(to_calc4(v), to_calc4(v)))"};
+  const float third = 1.0f / 3.0f;
+  const auto whole = values_of(expressions, {width()});
+  ASSERT_TRUE(whole) << whole.error().message();
+  EXPECT_EQ((*whole)[1], 2049.0f);
+  EXPECT_FLOAT_EQ((*whole)[2], third);
+  if (!device->info().fp16_arithmetic) GTEST_SKIP() << device->info().name << " does not compute in halves";
+  const auto half = values_of(expressions, {.vector_width = width(), .half_calc = true});
+  ASSERT_TRUE(half) << half.error().message();
+  EXPECT_EQ((*half)[0], 2.75f);
+  EXPECT_EQ((*half)[1], 2048.0f);
+  EXPECT_NEAR((*half)[2], third, third * 0x1p-9f);  // division: 1 ulp of halves, 2⁻¹⁰, and more where it is a reciprocal and a product
+  EXPECT_NE((*half)[2], (*whole)[2]);
+  EXPECT_EQ((*half)[3], -0.625f);
+  EXPECT_EQ((*half)[4], 5.875f);
+}
+
+// The packed dots, over the whole range that the word promises, where a device has the instructions.
+TEST_P(CodegenDevice, PackedDotsAreExactInEverySpelling) {
+  const std::pair<uint32_t, uint32_t> kPairs[] = {{0x80808080u, 0x7f7f7f7fu}, {0x7f7f7f7fu, 0x7f7f7f7fu}, {0x80ff7f01u, 0x7f010203u}, {0u, 0x7f7f7f7fu}, {0xfedcba98u, 0x01234567u}};
+  std::vector<std::string> expressions;
+  std::vector<float> expected;
+  for (const auto& [a, b] : kPairs) {
+    int sum = -9;
+    for (int byte = 0; byte < 4; ++byte) sum += static_cast<int8_t>(a >> (8 * byte)) * static_cast<int8_t>(b >> (8 * byte));
+    expressions.push_back(cat("float(dot4_i8u7(", a, "u + q.x - q.x, ", b, "u, -9))"));   // not a constant that a compiler folds
+    expected.push_back(static_cast<float>(sum));
+  }
+  std::string missing;
+  for (const DotForm form : {DotForm::kPlain, DotForm::kSignedSigned, DotForm::kSignedUnsigned}) {
+    const auto got = values_of(expressions, {.vector_width = width(), .dot = form});
+    // Vulkan's backend knows what it switched on; on OpenCL the device says that it has the dots, or its compiler knows no such function.
+    const bool absent = !got && form != DotForm::kPlain && (device->info().api == Api::kVulkan ? got.error().code() == ErrorCode::kUnsupported : !device->info().dot_signed);
+    if (absent) missing = device->info().name + " has no packed dots";
+    if (absent) continue;
+    ASSERT_TRUE(got) << static_cast<int>(form) << ": " << got.error().message();
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ((*got)[i], expected[i]) << expressions[i] << " in form " << static_cast<int>(form);
+  }
+  if (!missing.empty()) GTEST_SKIP() << missing;
 }
 
 // Element `number` of a tensor, exact in this type.
