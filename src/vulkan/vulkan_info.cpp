@@ -22,7 +22,8 @@ std::string_view vendor_name(uint32_t id) {
   return {};
 }
 
-// Questions to one device. What it cannot be asked (an older version without the extension) keeps its zeros.
+// Questions to one device. What it cannot be asked (an older version without the extension) keeps its zeros. The ask_ functions are for devices of
+// Vulkan 1.1: drivers of 1.0 need not know the calls, whatever extensions they have.
 class Questions {
  public:
   Questions(const VulkanApi& api, VkPhysicalDevice device) : api_(api), device_(device) {
@@ -145,14 +146,16 @@ void ask_identity(const Questions& ask, FoundDevice& found) {
   info.api_version = version_text(properties.apiVersion);
   info.driver_version = cat(properties.driverVersion);
   info.is_cpu = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
-  if (ask.at_least(VK_API_VERSION_1_2) || ask.has(VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME)) {
-    const auto driver = ask.ask_properties<VkPhysicalDeviceDriverProperties>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
-    info.platform = driver.driverName;
-    info.driver_version += cat(" ", driver.driverInfo);
-  }
   constexpr char kDigits[] = "0123456789abcdef";
   for (const uint8_t byte : properties.pipelineCacheUUID) found.pipeline_identity += {kDigits[byte >> 4], kDigits[byte & 15]};
   found.nanoseconds_per_tick = static_cast<double>(properties.limits.timestampPeriod);
+}
+
+void ask_driver(const Questions& ask, DeviceInfo& info) {
+  if (!ask.at_least(VK_API_VERSION_1_2) && !ask.has(VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME)) return;
+  const auto driver = ask.ask_properties<VkPhysicalDeviceDriverProperties>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
+  info.platform = driver.driverName;
+  info.driver_version += cat(" ", driver.driverInfo);
 }
 
 // A queue that computes; one that does nothing else is the GPU's own compute queue, but phones have a single family for all.
@@ -217,6 +220,7 @@ Result<std::vector<FoundDevice>> find_devices(const Instance& instance) {
       passed_over += cat("; '", candidate.info.name, "' ", computes ? cat("is Vulkan ", candidate.info.api_version, ", 1.1 is needed") : "has no queue that computes");
       continue;
     }
+    ask_driver(ask, candidate.info);
     ask_memory(api, device, ask, candidate.info);
     ask_images(ask, candidate.info);
     ask_execution(ask, candidate.info);
