@@ -39,6 +39,14 @@ inline Status check_binding(int64_t offset, int64_t bytes, int64_t size, const D
               cat("offset ", offset, " is not a multiple of ", info.buffer_offset_alignment, ", which ", info.name, " needs"));
 }
 
+// An image of `layout` bound to `slot`; `writable`: whether kernels can write images of its format.
+inline Status check_bound_image(const KernelSlot& slot, const Layout& layout, bool writable, const DeviceInfo& info) {
+  if (layout.storage != slot.storage)
+    return fail(ErrorCode::kInvalidArgument, cat("needs storage ", name_of(slot.storage), ", has ", name_of(layout.storage)));
+  if (!slot.written || writable) return {};
+  return fail(ErrorCode::kUnsupported, cat("is written, but kernels cannot write an ", name_of(layout.storage), " of ", layout.lanes, " x ", name_of(layout.element), " on ", info.name));
+}
+
 // An image read and written by one dispatch has no defined content (OpenCL 1.2; the dialect forbids it for every API).
 inline Status check_image_hazards(const LoweredKernel& lowered, const std::vector<Binding>& bindings) {
   for (size_t w = 0; w < bindings.size(); ++w) {

@@ -15,19 +15,18 @@ Result<cl_mem> bound_buffer(const Driver& driver, const gpu::Binding& binding) {
   return buffer->range(binding.offset, binding.bytes);
 }
 
-Result<cl_mem> bound_image(const Driver& driver, const gpu::Binding& binding, Storage storage) {
+Result<cl_mem> bound_image(const Driver& driver, const gpu::Binding& binding, const KernelSlot& slot) {
   auto* image = dynamic_cast<OpenClImage*>(binding.image);
   if (binding.buffer != nullptr || image == nullptr || &image->driver() != &driver)
     return fail(ErrorCode::kInvalidArgument, "needs an image of this device");
-  if (image->layout().storage != storage)
-    return fail(ErrorCode::kInvalidArgument, cat("needs storage ", name_of(storage), ", has ", name_of(image->layout().storage)));
+  TESSERA_TRY(gpu::check_bound_image(slot, image->layout(), true, driver.info));   // images are created readable and writable
   return image->memory();
 }
 
 Status set_slots(Driver& driver, cl_kernel kernel, const LoweredKernel& lowered, const std::vector<gpu::Binding>& bindings) {
   for (size_t i = 0; i < bindings.size(); ++i) {
     const KernelSlot& slot = lowered.slots[i];
-    auto memory = is_image(slot.storage) ? bound_image(driver, bindings[i], slot.storage) : bound_buffer(driver, bindings[i]);
+    auto memory = is_image(slot.storage) ? bound_image(driver, bindings[i], slot) : bound_buffer(driver, bindings[i]);
     if (!memory) return fail(std::move(memory).error().within(cat("slot ", i, " '", slot.tensor, "'")));
     const cl_mem object = *memory;
     TESSERA_TRY(driver.check(driver.cl.SetKernelArg(kernel, static_cast<cl_uint>(i), sizeof object, &object),

@@ -19,12 +19,11 @@ Status check_buffer(const Driver& driver, const gpu::Binding& binding) {
   return fail(ErrorCode::kLimit, cat("a binding of ", binding.bytes, " bytes; ", driver.info().name, " allows ", driver.info().max_binding_bytes));
 }
 
-Status check_image(const Driver& driver, const gpu::Binding& binding, Storage storage) {
+Status check_image(const Driver& driver, const gpu::Binding& binding, const KernelSlot& slot) {
   const auto* image = dynamic_cast<const VulkanImage*>(binding.image);
   if (binding.buffer != nullptr || image == nullptr || &image->driver() != &driver)
     return fail(ErrorCode::kInvalidArgument, "needs an image of this device");
-  if (image->layout().storage == storage) return {};
-  return fail(ErrorCode::kInvalidArgument, cat("needs storage ", name_of(storage), ", has ", name_of(image->layout().storage)));
+  return gpu::check_bound_image(slot, image->layout(), image->writable(), driver.info());
 }
 
 void barrier(const VulkanApi& vk, VkCommandBuffer commands, VkPipelineStageFlags from, VkAccessFlags written, VkPipelineStageFlags to, VkAccessFlags used) {
@@ -43,7 +42,7 @@ VulkanCommandList::~VulkanCommandList() {
 Status VulkanCommandList::check_bindings(const LoweredKernel& lowered, const std::vector<gpu::Binding>& bindings) const {
   for (size_t i = 0; i < bindings.size(); ++i) {
     const KernelSlot& slot = lowered.slots[i];
-    Status status = is_image(slot.storage) ? check_image(driver_, bindings[i], slot.storage) : check_buffer(driver_, bindings[i]);
+    Status status = is_image(slot.storage) ? check_image(driver_, bindings[i], slot) : check_buffer(driver_, bindings[i]);
     if (!status) return fail(std::move(status).error().within(cat("slot ", i, " '", slot.tensor, "'")));
   }
   return {};

@@ -54,21 +54,16 @@ Result<std::pair<Handle<VkBuffer>, Memory>> make_buffer(Driver& driver, Heap& he
   return std::pair(std::move(buffer), std::move(memory));
 }
 
-Status check_format(const Driver& driver, VkFormat format, const Layout& layout) {
+// Whether kernels can write what they can read: a driver may have a format for textures alone.
+Result<bool> check_format(const Driver& driver, VkFormat format, const Layout& layout) {
   VkFormatProperties features{};
   driver.vk.GetPhysicalDeviceFormatProperties(driver.found.id, format, &features);
   constexpr VkFormatFeatureFlags kTexels = VK_FORMAT_FEATURE_UNIFORM_TEXEL_BUFFER_BIT;
   constexpr VkFormatFeatureFlags kImage = VK_FORMAT_FEATURE_SAMPLED_IMAGE_BIT | VK_FORMAT_FEATURE_TRANSFER_SRC_BIT | VK_FORMAT_FEATURE_TRANSFER_DST_BIT;
-  const bool there = layout.storage == Storage::kImageBuffer ? (features.bufferFeatures & kTexels) == kTexels : (features.optimalTilingFeatures & kImage) == kImage;
-  if (there) return {};
-  return fail(ErrorCode::kUnsupported, cat(driver.info().name, " has no ", name_of(layout.storage), " of ", layout.lanes, " x ", name_of(layout.element)));
-}
-
-bool is_storage(const Driver& driver, VkFormat format, Storage storage) {
-  VkFormatProperties features{};
-  driver.vk.GetPhysicalDeviceFormatProperties(driver.found.id, format, &features);
-  return storage == Storage::kImageBuffer ? (features.bufferFeatures & VK_FORMAT_FEATURE_STORAGE_TEXEL_BUFFER_BIT) != 0
-                                          : (features.optimalTilingFeatures & VK_FORMAT_FEATURE_STORAGE_IMAGE_BIT) != 0;
+  const bool texels = layout.storage == Storage::kImageBuffer;
+  const bool there = texels ? (features.bufferFeatures & kTexels) == kTexels : (features.optimalTilingFeatures & kImage) == kImage;
+  if (!there) return fail(ErrorCode::kUnsupported, cat(driver.info().name, " has no ", name_of(layout.storage), " of ", layout.lanes, " x ", name_of(layout.element)));
+  return texels ? (features.bufferFeatures & VK_FORMAT_FEATURE_STORAGE_TEXEL_BUFFER_BIT) != 0 : (features.optimalTilingFeatures & VK_FORMAT_FEATURE_STORAGE_IMAGE_BIT) != 0;
 }
 
 VkImageSubresourceRange whole(const Layout& layout) {
@@ -104,8 +99,8 @@ Result<std::unique_ptr<VulkanImage>> VulkanImage::create(Driver& driver, Heap& h
   if (!is_image(layout.storage)) return fail(ErrorCode::kUnsupported, cat("storage ", name_of(layout.storage), " as an image"));
   TESSERA_TRY(gpu::check_image(layout, driver.info()));
   TESSERA_ASSIGN(const VkFormat format, format_of(layout));
-  TESSERA_TRY(check_format(driver, format, layout));
-  std::unique_ptr<VulkanImage> image(new VulkanImage(driver, layout));
+  TESSERA_ASSIGN(const bool writable, check_format(driver, format, layout));
+  std::unique_ptr<VulkanImage> image(new VulkanImage(driver, layout, writable));
   driver.note_memory(layout.object_bytes());   // the destructor takes it back
   TESSERA_TRY(layout.storage == Storage::kImageBuffer ? image->make_texels(heap, format) : image->make_image(heap, format));
   ++driver.counters.images_created;
@@ -115,7 +110,7 @@ Result<std::unique_ptr<VulkanImage>> VulkanImage::create(Driver& driver, Heap& h
 VulkanImage::~VulkanImage() { driver_.note_memory(-layout_.object_bytes()); }
 
 Status VulkanImage::make_texels(Heap& heap, VkFormat format) {
-  const VkBufferUsageFlags storage = is_storage(driver_, format, layout_.storage) ? VK_BUFFER_USAGE_STORAGE_TEXEL_BUFFER_BIT : 0;
+  const VkBufferUsageFlags storage = writable_ ? VK_BUFFER_USAGE_STORAGE_TEXEL_BUFFER_BIT : 0;
   TESSERA_ASSIGN(auto made, make_buffer(driver_, heap, layout_.object_bytes(), VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT | storage));
   backing_ = std::move(made.first);
   memory_ = std::move(made.second);
@@ -143,7 +138,7 @@ Status VulkanImage::make_image(Heap& heap, VkFormat format) {
   create.samples = VK_SAMPLE_COUNT_1_BIT;
   create.tiling = VK_IMAGE_TILING_OPTIMAL;
   create.usage = VK_IMAGE_USAGE_SAMPLED_BIT | VK_IMAGE_USAGE_TRANSFER_SRC_BIT | VK_IMAGE_USAGE_TRANSFER_DST_BIT;
-  if (is_storage(driver_, format, layout_.storage)) create.usage |= VK_IMAGE_USAGE_STORAGE_BIT;
+  if (writable_) create.usage |= VK_IMAGE_USAGE_STORAGE_BIT;
   TESSERA_ASSIGN(image_, driver_.make<VkImage>(driver_.vk.CreateImage, create, driver_.vk.DestroyImage, "vkCreateImage"));
   VkMemoryRequirements needs{};
   driver_.vk.GetImageMemoryRequirements(driver_.device, image_.get(), &needs);

@@ -39,14 +39,16 @@ class VulkanImage final : public gpu::Image {
   VkImage image() const { return image_.get(); }
   VkBuffer backing() const { return backing_.get(); }   // of texels; null for other images
   const Memory& memory() const { return memory_; }
+  bool writable() const { return writable_; }           // by kernels
 
  private:
-  VulkanImage(Driver& driver, const Layout& layout) : driver_(driver), layout_(layout) {}
+  VulkanImage(Driver& driver, const Layout& layout, bool writable) : driver_(driver), layout_(layout), writable_(writable) {}
   Status make_texels(Heap& heap, VkFormat format);
   Status make_image(Heap& heap, VkFormat format);
 
   Driver& driver_;
   Layout layout_;
+  bool writable_;
   Memory memory_;
   Handle<VkBuffer> backing_;   // what follows is destroyed before what it is made of
   Handle<VkBufferView> texels_;

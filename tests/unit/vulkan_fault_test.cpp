@@ -89,6 +89,38 @@ TEST_F(VulkanFaultTest, WhateverFailsNothingIsLeftBehind) {
   }
 }
 
+// A driver may have a format for textures alone. Such an image is made, and read, but no list may write it.
+TEST_F(VulkanFaultTest, AnImageOfAFormatThatKernelsCannotWriteIsOnlyRead) {
+  api.GetPhysicalDeviceFormatProperties = [](VkPhysicalDevice of, VkFormat format, VkFormatProperties* properties) {
+    real.GetPhysicalDeviceFormatProperties(of, format, properties);
+    properties->optimalTilingFeatures &= ~VkFormatFeatureFlags{VK_FORMAT_FEATURE_STORAGE_IMAGE_BIT};
+    properties->bufferFeatures &= ~VkFormatFeatureFlags{VK_FORMAT_FEATURE_STORAGE_TEXEL_BUFFER_BIT};
+  };
+  const auto device = open();
+  const auto memory = std::move(*device->create_buffer(64));
+  const Layout buffer = test::buffer_of(DType::kF32, 4, {4});
+  for (const Storage storage : {Storage::kImage2D, Storage::kImageBuffer, Storage::kImage3D}) {
+    const Layout layout{storage, DType::kF32, 4, {2, 2}, storage == Storage::kImage3D ? 1 : 0};
+    const auto image = device->create_image(layout);
+    ASSERT_TRUE(image) << image.error().message();
+    const auto kernel = [&](const std::string& text, std::map<std::string, Layout> tensors) {
+      auto made = device->compile(dialect_kernel("copy", text, std::move(tensors), Target::kGlsl));
+      EXPECT_TRUE(made) << made.error().message();
+      return std::move(*made);
+    };
+    const auto reader = kernel("tensor in float4 x [row, slice];\ntensor out float4 y [i];\nkernel copy(1, 1, 1) { y.write(x.read(0, 0), 0); }\n", {{"x", layout}, {"y", buffer}});
+    const auto writer = kernel("tensor in float4 x [i];\ntensor out float4 y [row, slice];\nkernel copy(1, 1, 1) { y.write(x.read(0), 0, 0); }\n", {{"x", buffer}, {"y", layout}});
+    const auto list = std::move(*device->create_list());
+    EXPECT_TRUE(list->dispatch({reader.get(), {{.image = image->get()}, {memory.get(), 0, 64}}, {}, {1, 1, 1}, {}}));
+    const Status status = list->dispatch({writer.get(), {{memory.get(), 0, 64}, {.image = image->get()}}, {}, {1, 1, 1}, "a step"});
+    ASSERT_FALSE(status) << name_of(storage);
+    EXPECT_EQ(status.error().code(), ErrorCode::kUnsupported);
+    for (const std::string& part : {std::string("kernel 'copy' for a step"), std::string("slot 1 'y'"), cat("cannot write an ", name_of(storage), " of 4 x f32 on ", found.info.name)})
+      EXPECT_NE(status.error().message().find(part), std::string::npos) << status.error().message();
+    EXPECT_EQ(list->size(), 1u);
+  }
+}
+
 TEST_F(VulkanFaultTest, PipelineThatCannotBeMadeNamesTheKernel) {
   api.CreateComputePipelines = [](VkDevice, VkPipelineCache, uint32_t, const VkComputePipelineCreateInfo*, const VkAllocationCallbacks*, VkPipeline*) -> VkResult {
     return VK_ERROR_INVALID_SHADER_NV;
