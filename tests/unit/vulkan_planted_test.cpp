@@ -1,11 +1,10 @@
 // Mistakes on purpose, one for each way to validate: tests/validate.sh runs this first and trusts a layer's silence only if it names these.
 // Without the validation layer they would be undefined behaviour, so that they are skipped.
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <string_view>
 
 #include "../../src/vulkan/vulkan_device.hpp"
+#include "gpu_fixture.hpp"
 
 namespace tessera::gpu {
 namespace {
@@ -22,17 +21,15 @@ class VulkanPlanted : public testing::Test {
 
   // y[i + shift] = x[i] + 1, eight lanes.
   std::unique_ptr<Kernel> kernel() {
-    auto made = device->compile({.entry = "planted",
-                                 .text = R"(#version 450
-layout(local_size_x = 8) in;
-layout(set = 0, binding = 0, std430) readonly buffer x_block { float x[]; };
-layout(set = 0, binding = 1, std430) writeonly buffer y_block { float y[]; };
-layout(push_constant) uniform args_block { int shift; };
-void main() { y[gl_GlobalInvocationID.x + shift] = x[gl_GlobalInvocationID.x] + 1.0; }
-)",
-                                 .workgroup = {8, 1, 1},
-                                 .slots = {{"x", Storage::kBuffer, false}, {"y", Storage::kBuffer, true}},
-                                 .args = {{"shift", ArgType::kInt}}});
+    const Layout floats = test::buffer_of(DType::kF32, 1, {1});
+    auto made = device->compile(dialect_kernel("planted", R"(tensor in  float x [i];
+tensor out float y [i];
+arg int shift;
+kernel planted(8, 1, 1) {
+  const int i = global_id(0);
+  y.write(x.read(i) + 1.0f, i + shift);
+})",
+                                               {{"x", floats}, {"y", floats}}, Target::kGlsl));
     EXPECT_TRUE(made) << made.error().message();
     return std::move(*made);
   }
