@@ -167,16 +167,18 @@ TEST_P(GpuListTest, FenceWaitsOnceAndProfilesOnRequest) {
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(list->dispatch({program.get(), {{x.get(), 0, 32}, {y.get(), 0, 32}}, {bits(1.0f), 0}, {1, 1, 1}, {}}));
   ASSERT_TRUE(list->finish());
 
-  auto plain = std::move(*device->submit(*list));
-  ASSERT_TRUE(plain->wait());
+  const auto plain = device->submit(*list);
+  ASSERT_TRUE(plain) << plain.error().message();
+  ASSERT_TRUE((*plain)->wait());
   const uint64_t waited = device->counters().synchronizations;
-  ASSERT_TRUE(plain->wait());
+  ASSERT_TRUE((*plain)->wait());
   EXPECT_EQ(device->counters().synchronizations, waited);
-  EXPECT_TRUE(plain->dispatch_microseconds().empty());
+  EXPECT_TRUE((*plain)->dispatch_microseconds().empty());
 
-  auto profiled = std::move(*device->submit(*list, true));
-  ASSERT_TRUE(profiled->wait());
-  const std::vector<double> times = profiled->dispatch_microseconds();
+  const auto profiled = device->submit(*list, true);
+  ASSERT_TRUE(profiled) << profiled.error().message();
+  ASSERT_TRUE((*profiled)->wait());
+  const std::vector<double> times = (*profiled)->dispatch_microseconds();
   if (times.empty()) GTEST_SKIP() << "this device has no timestamps";
   ASSERT_EQ(times.size(), 3u);
   for (const double time : times) EXPECT_GE(time, 0.0);
