@@ -40,12 +40,16 @@ struct Search {
   }
 };
 
-// The API that `which` begins with: "API" or "API:N"; empty for anything else.
+// Whether `which` is "API" or "API:N".
+bool asks_for(std::string_view which, Api api) {
+  const std::string_view name = name_of(api);
+  return which == name || (which.starts_with(name) && which.substr(name.size()).starts_with(':'));
+}
+
+// The API that `which` asks for; empty where it is something else.
 std::string_view api_of(std::string_view which) {
-  for (const gpu::Backend& backend : gpu::backends()) {
-    const std::string_view name = name_of(backend.api);
-    if (which == name || (which.starts_with(name) && which.substr(name.size()).starts_with(':'))) return name;
-  }
+  for (const gpu::Backend& backend : gpu::backends())
+    if (asks_for(which, backend.api)) return name_of(backend.api);
   return {};
 }
 
@@ -83,6 +87,8 @@ Result<Device> Device::open(std::string_view which) {
     which = from_environment;
   }
   if (which.empty()) return fail(ErrorCode::kInvalidArgument, "the name of a device is empty; auto takes the first GPU");
+  for (const gpu::LeftOut& each : gpu::left_out())
+    if (asks_for(which, each.api)) return fail(ErrorCode::kUnsupported, cat("this build of tessera has no ", name_of(each.api), " backend: ", each.what_to_do));
   const Search search(api_of(which));
   std::string choice;
   const Found* picked = pick(search, which, choice);

@@ -14,4 +14,13 @@ std::span<const Backend> backends() {
   return kBackends;
 }
 
+std::span<const LeftOut> left_out() {
+#ifdef TESSERA_VULKAN
+  return {};
+#else
+  static constexpr std::array kLeftOut{LeftOut{Api::kVulkan, "configure it with -D TESSERA_VULKAN=ON, which needs shaderc"}};
+  return kLeftOut;
+#endif
+}
+
 }  // namespace tessera::gpu

@@ -142,6 +142,13 @@ struct Backend {
 // In the order of preference: where two APIs reach one GPU, the kernels of the first are the ones that its vendor's compiler was tuned on longer.
 std::span<const Backend> backends();
 
+// An API that this build leaves out.
+struct LeftOut {
+  Api api;
+  std::string_view what_to_do;
+};
+std::span<const LeftOut> left_out();
+
 // Records dispatches as text, holds no memory, answers reads with zeros. `info` decides the limits it enforces.
 class NullDevice : public Device {
  public:
