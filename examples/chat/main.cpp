@@ -85,7 +85,7 @@ tessera::Result<tessera::Model> load(const Options& options, chat::Status& statu
   status.line(tessera::cat(model.config().name, " on ", model.device().info().name,
                            options.device == "auto" ? tessera::cat(" (", name_of(model.device().info().api), ": ", model.device().choice(), ")") : "", ": ", tessera::bytes_text(model.memory().total()), " of device memory, ",
                            counters.programs_compiled == 0 ? tessera::cat(counters.programs_loaded, " kernels from the cache, none compiled")
-                                                           : tessera::cat(counters.programs_compiled, " kernels compiled (the next start takes them from the cache)")));
+                                                           : tessera::cat(counters.programs_compiled, " kernels compiled", model.runtime()->programs().folder().empty() ? "" : " (the next start takes them from the cache)")));
   return model;
 }
 
