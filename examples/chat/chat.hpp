@@ -22,6 +22,7 @@ struct Options {
   std::string precision = "default";
   std::string chat_template;      // a built-in one instead of the file's
   int32_t context_tokens = 0;
+  int32_t answers = 1;
   tessera::GenerateOptions generate;
   bool list = false;
   bool json = false;
@@ -44,6 +45,7 @@ struct Chat {
 
 // Asks once, answers on standard output. Returns the exit code.
 int run_once(Chat& chat, const std::string& prompt, bool as_json);
+int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_json);   // as many answers to one prompt
 // The conversation at a terminal. Returns the exit code.
 int run_interactive(Chat& chat);
 

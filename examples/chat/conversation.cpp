@@ -88,6 +88,34 @@ int run_once(Chat& chat, const std::string& prompt, bool as_json) {
   return chat.interrupt.seen() ? kExitInterrupted : 0;
 }
 
+int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_json) {
+  int32_t last = -1;
+  const auto show_branch = [&](int32_t branch, std::string_view text) {
+    if (branch != last) std::printf("%s--- %d of %d ---\n", last < 0 ? "" : "\n", branch + 1, count);
+    last = branch;
+    return show(text);
+  };
+  const auto branches = chat.session.branches(prompt, count, chat.generate, as_json ? tessera::Session::OnBranchText() : show_branch);
+  if (!branches) {
+    if (as_json) std::puts(error_json(branches.error()).c_str());
+    chat.status.error(branches.error().message());
+    if (branches.error().code() == tessera::ErrorCode::kInvalidArgument) return kExitUsage;
+    return chat.interrupt.seen() ? kExitInterrupted : kExitError;
+  }
+  tessera::GenerateOptions generate = chat.generate;
+  for (const tessera::Branch& branch : *branches) {
+    if (as_json) std::puts(reply_json(branch.reply, chat.model, generate).c_str());
+    ++generate.sampler.attempt;
+  }
+  if (!as_json) std::fputc('\n', stdout);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    chat.status.error("writing the answers failed: is the disk full, or the reader gone?");
+    return kExitError;
+  }
+  for (const tessera::Branch& branch : *branches) chat.status.line(statistics(branch.reply, chat));
+  return chat.interrupt.seen() ? kExitInterrupted : 0;
+}
+
 void ask(Chat& chat, std::string_view text) {
   chat.generate.sampler.attempt = 0;
   finish_answer(chat, chat.session.reply(text, chat.generate, show));

@@ -20,6 +20,7 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_flag("--list", options.list, "models in $TESSERA_MODELS, ~/.cache/tessera/models and the present folder");
   app.add_option("-p,--prompt", options.prompt, "ask this, print the answer, leave");
   app.add_option("-f,--file", file, "ask what this file holds (-: standard input)");
+  app.add_option("-n", options.answers, "answers to one prompt, each with its own draws (needs a temperature); the prompt is run once")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--system", options.system, "system message");
   app.add_option("--device", options.device, "auto, opencl, vulkan, API:N, or part of a device's name")->capture_default_str();
   app.add_option("-c,--context", options.context_tokens, "tokens of context (default: as trained, at most 4096)")->check(CLI::PositiveNumber);
@@ -30,7 +31,7 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("--precision", options.precision, "of activations and KV: float, half, or default: f16 KV, and f16 activations on devices that compute in f16")
       ->check(CLI::IsMember({"default", "half", "float"}))
       ->capture_default_str();
-  app.add_flag("--json", options.json, "the answer and its figures as one JSON object");
+  app.add_flag("--json", options.json, "the answer and its figures as a JSON object; with -n one a line");
   CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
   app.add_flag("-v,--verbose", options.verbose, "say more: model, device, memory, sampler")->excludes(quiet);
   app.add_flag("--no-color", options.no_color, "no colour (NO_COLOR too)");
@@ -105,6 +106,7 @@ tessera::Status take_prompt(Options& options, const std::string& file) {
   }
   if (options.has_prompt && options.prompt.empty())
     return tessera::fail(tessera::ErrorCode::kInvalidArgument, "the prompt is empty: give it with -p, -f FILE, or on standard input");
+  if (options.answers > 1 && !options.has_prompt) return tessera::fail(tessera::ErrorCode::kInvalidArgument, "-n needs a prompt: -p, -f FILE, or standard input");
   if (options.json && !options.has_prompt) return tessera::fail(tessera::ErrorCode::kInvalidArgument, "--json needs a prompt: -p, -f FILE, or standard input");
   return {};
 }
@@ -136,7 +138,7 @@ int run(Options options, const std::string& file) {
   chat::Interrupt interrupt(session);
   chat::Chat chat{*model, session, options.generate, status, interrupt};
   status.detail(chat::facts(chat));
-  const int code = options.has_prompt ? chat::run_once(chat, options.prompt, options.json) : chat::run_interactive(chat);
+  const int code = !options.has_prompt ? chat::run_interactive(chat) : options.answers > 1 ? chat::run_several(chat, options.prompt, options.answers, options.json) : chat::run_once(chat, options.prompt, options.json);
   if (options.profile) std::fputs(profile.table().c_str(), stderr);
   return code;
 }

@@ -33,8 +33,9 @@ Status Runtime::forward(SequenceId sequence, std::span<const int32_t> ids, const
   if (step == steps_.end()) return fail(ErrorCode::kInvalidArgument, cat("no step of ", shape.tokens, " tokens with these logits was planned (LoadOptions::all_logits?)"));
   TESSERA_ASSIGN(const int32_t before, cache_.length(sequence));
   const int32_t count = static_cast<int32_t>(ids.size());
-  TESSERA_TRY(cache_.append(sequence, count));   // never asks for a page copy: nothing forks sequences yet
-  Status status = run(sequence, ids, step->second, before);
+  TESSERA_ASSIGN(const std::optional<PageCopy> unshared, cache_.append(sequence, count));
+  Status status = unshared ? copy_page(*unshared) : Status();
+  if (status) status = run(sequence, ids, step->second, before);
   if (!status) (void)cache_.truncate(sequence, before);
   return status;
 }
@@ -105,7 +106,21 @@ Status Runtime::warm_up() {
 Status Runtime::allocate(const StepPlans& plans) {
   for (const auto& [key, layout] : plans.shared) TESSERA_TRY(resources_.create(key, layout));
   TESSERA_TRY(resources_.create(kParamsResource, Layout{Storage::kBuffer, DType::kI32, 1, {static_cast<int64_t>(sizeof(StepParams) / 4)}}));
+  for (const std::string& key : plans.states) {
+    const Resources::Object& pages = *resources_.find(key);
+    page_copy_.push_back({pages.buffer.get(), 0, 0, pages.layout.object_bytes() / pages.layout.grid[0]});
+  }
   return resources_.create_arena(plans.arena);
+}
+
+// Whole pages: what lies behind the tokens that they hold is written before it is read.
+Status Runtime::copy_page(const PageCopy& copy) {
+  std::vector<gpu::BufferCopy> copies = page_copy_;
+  for (gpu::BufferCopy& each : copies) {
+    each.from = copy.from * each.bytes;
+    each.to = copy.to * each.bytes;
+  }
+  return device_.backend().copy(copies);
 }
 
 Status Runtime::fill_angles() {

@@ -28,6 +28,7 @@ Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<W
     for (const PlanObject& object : plan.objects) {
       if (object.home == Home::kArenaBuffer || object.home == Home::kArenaImage) continue;
       const auto [it, is_new] = out.shared.try_emplace(resource_key(object), object.layout);
+      if (object.home == Home::kState) out.states.insert(it->first);
       const int64_t before = is_new ? 0 : it->second.object_bytes();
       const int64_t now = std::max(before, object.layout.object_bytes());
       if (now > before) it->second = object.layout;   // logits of all rows need more room than those of one

@@ -16,6 +16,13 @@ inline Status check_range(int64_t offset, int64_t bytes, int64_t available, std:
   return fail(ErrorCode::kInvalidArgument, cat(what, " [", offset, ", ", offset, " + ", bytes, ") of an object that has ", available));
 }
 
+inline Status check_copy(const BufferCopy& copy) {
+  TESSERA_TRY(check_range(copy.from, copy.bytes, copy.buffer->bytes(), "copy of bytes"));
+  TESSERA_TRY(check_range(copy.to, copy.bytes, copy.buffer->bytes(), "copy to bytes"));
+  if (copy.from + copy.bytes <= copy.to || copy.to + copy.bytes <= copy.from) return {};
+  return fail(ErrorCode::kInvalidArgument, cat("copy of ", copy.bytes, " bytes from ", copy.from, " to ", copy.to, ": the ranges overlap"));
+}
+
 // Lines [line, line + lines) exist and `bytes` is exactly their size.
 inline Status check_lines(const Layout& layout, int64_t line, int64_t lines, size_t bytes) {
   TESSERA_TRY(check_range(line, lines, layout.lines(), "rows"));

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "gpu/checks.hpp"
 #include "tessera/base/text.hpp"
 #include "tessera/gpu/gpu.hpp"
 
@@ -68,11 +69,6 @@ class NullFence final : public Fence {
  private:
   NullState& state_;
 };
-
-Status check_range(int64_t offset, int64_t bytes, int64_t available, std::string_view what) {
-  if (offset >= 0 && bytes >= 0 && offset <= available && bytes <= available - offset) return {};
-  return fail(ErrorCode::kInvalidArgument, cat(what, " [", offset, ", ", offset, " + ", bytes, ") of an object that has ", available));
-}
 
 Status check_binding(const Binding& binding, const KernelSlot& slot, const DeviceInfo& info) {
   if (is_image(slot.storage)) {
@@ -198,6 +194,11 @@ class NullDeviceImpl final : public NullDevice {
     return answer_zeros(bytes);
   }
   Status fill_zero(Buffer& buffer, int64_t offset, int64_t bytes) override { return check_range(offset, bytes, buffer.bytes(), "fill of bytes"); }
+  Status copy(std::span<const BufferCopy> copies) override {
+    for (const BufferCopy& each : copies) TESSERA_TRY(check_copy(each));
+    if (!copies.empty()) state_.log.push_back(cat("copy of ", copies.size(), " ranges"));
+    return {};
+  }
   Status write_rows(Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override {
     TESSERA_TRY(check_rows(image, row, rows, bytes.size()));
     state_.counters.bytes_written += bytes.size();

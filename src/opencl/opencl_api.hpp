@@ -23,8 +23,8 @@ namespace tessera::opencl {
   CALL(GetSupportedImageFormats) CALL(ReleaseMemObject) CALL(CreateProgramWithSource) CALL(CreateProgramWithBinary) CALL(BuildProgram) \
   CALL(GetProgramBuildInfo) CALL(GetProgramInfo) CALL(ReleaseProgram) CALL(CreateKernel) CALL(ReleaseKernel) CALL(SetKernelArg)        \
   CALL(GetKernelInfo) CALL(GetKernelWorkGroupInfo) CALL(EnqueueNDRangeKernel) CALL(EnqueueReadBuffer) CALL(EnqueueWriteBuffer)         \
-  CALL(EnqueueFillBuffer) CALL(EnqueueReadImage) CALL(EnqueueWriteImage) CALL(WaitForEvents) CALL(GetEventProfilingInfo)               \
-  CALL(ReleaseEvent) CALL(Flush) CALL(Finish) CALL(GetExtensionFunctionAddressForPlatform)
+  CALL(EnqueueFillBuffer) CALL(EnqueueCopyBuffer) CALL(EnqueueReadImage) CALL(EnqueueWriteImage) CALL(WaitForEvents)                   \
+  CALL(GetEventProfilingInfo) CALL(ReleaseEvent) CALL(Flush) CALL(Finish) CALL(GetExtensionFunctionAddressForPlatform)
 // clang-format on
 
 struct OpenClApi {

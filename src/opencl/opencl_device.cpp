@@ -1,5 +1,6 @@
 #include "opencl_device.hpp"
 
+#include "gpu/checks.hpp"
 #include "opencl_kernel.hpp"
 #include "opencl_list.hpp"
 #include "tessera/base/text.hpp"
@@ -74,6 +75,14 @@ Status OpenClDevice::read(const gpu::Buffer& buffer, int64_t offset, std::span<s
 Status OpenClDevice::fill_zero(gpu::Buffer& buffer, int64_t offset, int64_t bytes) {
   TESSERA_ASSIGN(auto* mine, own<OpenClBuffer>(buffer, *driver_, "buffer"));
   return transfers_.fill_zero(*mine, offset, bytes);
+}
+
+Status OpenClDevice::copy(std::span<const gpu::BufferCopy> copies) {
+  for (const gpu::BufferCopy& each : copies) {
+    TESSERA_TRY(own<OpenClBuffer>(*each.buffer, *driver_, "buffer"));
+    TESSERA_TRY(gpu::check_copy(each));
+  }
+  return copies.empty() ? Status() : transfers_.copy(copies);
 }
 
 Status OpenClDevice::write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) {

@@ -27,6 +27,7 @@ class OpenClDevice final : public gpu::Device {
   Status write(gpu::Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) override;
   Status read(const gpu::Buffer& buffer, int64_t offset, std::span<std::byte> bytes) override;
   Status fill_zero(gpu::Buffer& buffer, int64_t offset, int64_t bytes) override;
+  Status copy(std::span<const gpu::BufferCopy> copies) override;
   Status write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override;
   Status read_rows(const gpu::Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) override;
 

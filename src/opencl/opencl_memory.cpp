@@ -174,6 +174,17 @@ Status Transfers::fill_zero(OpenClBuffer& buffer, int64_t offset, int64_t bytes)
   return {};
 }
 
+Status Transfers::copy(std::span<const gpu::BufferCopy> copies) {
+  for (const gpu::BufferCopy& each : copies) {
+    const cl_mem memory = static_cast<const OpenClBuffer*>(each.buffer)->memory();
+    const cl_int code = driver_.cl.EnqueueCopyBuffer(driver_.queue.get(), memory, memory, static_cast<size_t>(each.from), static_cast<size_t>(each.to),
+                                                     static_cast<size_t>(each.bytes), 0, nullptr, nullptr);
+    TESSERA_TRY(driver_.check(code, "clEnqueueCopyBuffer"));
+  }
+  driver_.stamp();
+  return {};
+}
+
 Status Transfers::write_rows(OpenClImage& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) {
   TESSERA_TRY(gpu::check_lines(image.layout(), row, rows, bytes.size()));
   if (bytes.empty()) return {};

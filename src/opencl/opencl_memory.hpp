@@ -58,6 +58,7 @@ class Transfers {
   Status write(OpenClBuffer& buffer, int64_t offset, std::span<const std::byte> bytes);
   Status read(const OpenClBuffer& buffer, int64_t offset, std::span<std::byte> bytes);
   Status fill_zero(OpenClBuffer& buffer, int64_t offset, int64_t bytes);
+  Status copy(std::span<const gpu::BufferCopy> copies);   // checked, of buffers of this device
   Status write_rows(OpenClImage& image, int64_t row, int64_t rows, std::span<const std::byte> bytes);
   Status read_rows(const OpenClImage& image, int64_t row, int64_t rows, std::span<std::byte> bytes);
 

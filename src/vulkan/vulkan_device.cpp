@@ -1,5 +1,6 @@
 #include "vulkan_device.hpp"
 
+#include "gpu/checks.hpp"
 #include "tessera/base/text.hpp"
 #include "vulkan_kernel.hpp"
 #include "vulkan_list.hpp"
@@ -67,6 +68,14 @@ Status VulkanDevice::read(const gpu::Buffer& buffer, int64_t offset, std::span<s
 Status VulkanDevice::fill_zero(gpu::Buffer& buffer, int64_t offset, int64_t bytes) {
   TESSERA_ASSIGN(auto* mine, own<VulkanBuffer>(buffer, *driver_, "buffer"));
   return transfers_.fill_zero(*mine, offset, bytes);
+}
+
+Status VulkanDevice::copy(std::span<const gpu::BufferCopy> copies) {
+  for (const gpu::BufferCopy& each : copies) {
+    TESSERA_TRY(own<VulkanBuffer>(*each.buffer, *driver_, "buffer"));
+    TESSERA_TRY(gpu::check_copy(each));
+  }
+  return copies.empty() ? Status() : transfers_.copy(copies);
 }
 
 Status VulkanDevice::write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) {

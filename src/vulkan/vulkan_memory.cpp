@@ -264,6 +264,17 @@ Status Transfers::fill_zero(VulkanBuffer& buffer, int64_t offset, int64_t bytes)
   });
 }
 
+Status Transfers::copy(std::span<const gpu::BufferCopy> copies) {
+  TESSERA_TRY(driver_.drain());
+  return run([&](VkCommandBuffer commands) {
+    for (const gpu::BufferCopy& each : copies) {
+      const VkBuffer buffer = static_cast<const VulkanBuffer*>(each.buffer)->get();
+      const VkBufferCopy range{static_cast<VkDeviceSize>(each.from), static_cast<VkDeviceSize>(each.to), static_cast<VkDeviceSize>(each.bytes)};
+      driver_.vk.CmdCopyBuffer(commands, buffer, buffer, 1, &range);
+    }
+  });
+}
+
 Status Transfers::write_rows(VulkanImage& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) {
   const Layout& layout = image.layout();
   TESSERA_TRY(gpu::check_lines(layout, row, rows, bytes.size()));

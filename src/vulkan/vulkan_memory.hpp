@@ -68,6 +68,7 @@ class Transfers {
   Status write(VulkanBuffer& buffer, int64_t offset, std::span<const std::byte> bytes);
   Status read(const VulkanBuffer& buffer, int64_t offset, std::span<std::byte> bytes);
   Status fill_zero(VulkanBuffer& buffer, int64_t offset, int64_t bytes);
+  Status copy(std::span<const gpu::BufferCopy> copies);   // checked, of buffers of this device
   Status write_rows(VulkanImage& image, int64_t row, int64_t rows, std::span<const std::byte> bytes);
   Status read_rows(const VulkanImage& image, int64_t row, int64_t rows, std::span<std::byte> bytes);
   // From the layout that drivers create images in to GENERAL.

@@ -25,6 +25,7 @@ class LimitedDevice final : public gpu::Device {
   Status write(gpu::Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) override { return inner_->write(buffer, offset, bytes); }
   Status read(const gpu::Buffer& buffer, int64_t offset, std::span<std::byte> bytes) override { return inner_->read(buffer, offset, bytes); }
   Status fill_zero(gpu::Buffer& buffer, int64_t offset, int64_t bytes) override { return inner_->fill_zero(buffer, offset, bytes); }
+  Status copy(std::span<const gpu::BufferCopy> copies) override { return inner_->copy(copies); }
   Status write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override { return inner_->write_rows(image, row, rows, bytes); }
   Status read_rows(const gpu::Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) override { return inner_->read_rows(image, row, rows, bytes); }
   Result<gpu::Fence*> submit(gpu::CommandList& list, bool profiled) override { return inner_->submit(list, profiled); }

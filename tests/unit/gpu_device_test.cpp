@@ -99,6 +99,29 @@ TEST_P(GpuDeviceTest, FillZeroTouchesOnlyItsRange) {
   }
 }
 
+TEST_P(GpuDeviceTest, CopiesWithinBuffersInOrderWithWritesAndReads) {
+  const auto a = buffer(256), b = buffer(64);
+  std::vector<uint8_t> values(256), expected;
+  std::iota(values.begin(), values.end(), uint8_t{0});
+  ASSERT_TRUE(device->write(*a, 0, bytes_of(values)));
+  ASSERT_TRUE(device->write(*b, 0, std::as_bytes(std::span(values).first(64))));
+  const std::vector<BufferCopy> copies{{a.get(), 0, 192, 64}, {a.get(), 100, 64, 20}, {b.get(), 32, 0, 32}};
+  const uint64_t moved = device->counters().bytes_written + device->counters().bytes_read;
+  ASSERT_TRUE(device->copy(copies));
+  EXPECT_EQ(device->counters().bytes_written + device->counters().bytes_read, moved) << "a copy visits the host";
+  expected = values;
+  std::copy_n(values.begin(), 64, expected.begin() + 192);
+  std::copy_n(values.begin() + 100, 20, expected.begin() + 64);
+  std::vector<uint8_t> got(256);
+  ASSERT_TRUE(device->read(*a, 0, std::as_writable_bytes(std::span(got))));
+  EXPECT_EQ(got, expected);
+  ASSERT_TRUE(device->read(*b, 0, std::as_writable_bytes(std::span(got).first(64))));
+  for (size_t i = 0; i < 64; ++i) EXPECT_EQ(got[i], i % 32 + 32) << i;
+  EXPECT_TRUE(device->copy({}));
+  const BufferCopy refused[] = {{b.get(), 0, 31, 32}, {b.get(), 0, 0, 1}, {b.get(), -1, 32, 8}, {b.get(), 0, 60, 8}, {b.get(), 60, 0, 8}, {b.get(), 0, 32, -4}};
+  for (const BufferCopy& each : refused) EXPECT_EQ(device->copy({&each, 1}).error().code(), ErrorCode::kInvalidArgument) << each.from << " " << each.to;
+}
+
 TEST_P(GpuDeviceTest, RangesOutsideABufferAreRefused) {
   const auto memory = buffer(64);
   const std::vector<uint8_t> values(16);

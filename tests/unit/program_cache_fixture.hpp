@@ -64,6 +64,7 @@ class FakeDevice final : public gpu::Device {
   Status write(gpu::Buffer&, int64_t, std::span<const std::byte>) override { return unused(); }
   Status read(const gpu::Buffer&, int64_t, std::span<std::byte>) override { return unused(); }
   Status fill_zero(gpu::Buffer&, int64_t, int64_t) override { return unused(); }
+  Status copy(std::span<const gpu::BufferCopy>) override { return unused(); }
   Status write_rows(gpu::Image&, int64_t, int64_t, std::span<const std::byte>) override { return unused(); }
   Status read_rows(const gpu::Image&, int64_t, int64_t, std::span<std::byte>) override { return unused(); }
   Result<gpu::Fence*> submit(gpu::CommandList&, bool) override { return unused(); }

@@ -62,6 +62,8 @@ class Runtime {
   Status run(SequenceId sequence, std::span<const int32_t> ids, Step& step, int32_t position);
   // Only what changed since the last step: nothing, the page just taken, or the whole table of another sequence.
   Status write_block_table(SequenceId sequence);
+  // A page that was shared, in every layer, to the one that takes its place. The host sees none of it.
+  Status copy_page(const PageCopy& copy);
 
   ModelFile file_;
   Device device_;
@@ -74,6 +76,7 @@ class Runtime {
   std::map<StepShape, Step> steps_;
   std::mutex mutex_;
   std::vector<PageId> table_on_device_;
+  std::vector<gpu::BufferCopy> page_copy_;   // of page 0 on itself: one for K and one for V of each layer
 };
 
 }  // namespace tessera

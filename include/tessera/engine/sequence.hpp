@@ -27,6 +27,19 @@ class Sequence {
     (void)runtime_->cache().free(id_);
   }
   Sequence(Sequence&&) noexcept = default;
+
+  // The same tokens, going on by themselves from here. Shares every page: nothing is copied and nothing is run; the first of the two that writes into
+  // a page they share, which can only be the last one, gets its own then.
+  Result<Sequence> fork() const {
+    const auto shared = [this] {
+      const std::lock_guard lock(runtime_->mutex());
+      return runtime_->cache().fork(id_);
+    }();
+    if (!shared) return fail(shared.error());
+    Sequence child(runtime_, *shared);
+    child.ids_.assign(ids_.begin(), ids_.end());
+    return child;
+  }
   Sequence& operator=(Sequence&&) = delete;
 
   // Rows of logits of each chunk, [rows, vocab_size], in order.
@@ -56,6 +69,8 @@ class Sequence {
   int32_t capacity() const { return runtime_->cache().max_context_tokens(); }
 
  private:
+  Sequence(std::shared_ptr<Runtime> runtime, SequenceId id) : runtime_(std::move(runtime)), id_(id) { ids_.reserve(static_cast<size_t>(capacity())); }
+
   Status check(std::span<const int32_t> ids) const {
     if (ids.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens to run: the prompt is empty");
     for (size_t i = 0; i < ids.size(); ++i)

@@ -42,6 +42,8 @@ struct Reply {
   double tokens_per_second = 0.0;     // of the tokens after the first; 0 if there are none
 };
 
+struct Branch;   // a Session and its Reply
+
 // One thread at a time: a call that finds another one running (also from its own on_text) gets kBusy. cancel() may be called from any thread.
 // What is in the KV cache already is never run again: every turn runs the tokens behind the longest beginning that both have in common.
 class Session {
@@ -49,7 +51,7 @@ class Session {
   // Text as it becomes final: whole UTF-8 characters, never part of a stop string. Return false to end the answer.
   using OnText = std::function<bool(std::string_view text)>;
 
-  explicit Session(Model model, SessionOptions options = {}) : model_(std::move(model)), state_(std::make_unique<State>(model_.runtime())) {
+  explicit Session(Model model, SessionOptions options = {}) : model_(std::move(model)), state_(std::make_unique<State>(Sequence(model_.runtime()))) {
     if (!options.system.empty()) talk_.messages.push_back({"system", std::move(options.system)});
   }
 
@@ -62,6 +64,17 @@ class Session {
   // Answers the last question again, in place of the answer it has; of its prompt only the last token is run. The same options give the same
   // answer: another comes from another sampler.attempt (or seed). Errors as reply(), and kNotFound: nothing was asked yet.
   Result<Reply> regenerate(const GenerateOptions& options = {}, const OnText& on_text = nullptr);
+
+  // A conversation equal to this one, going on by itself from here. They share what is in the KV cache: nothing is run and nothing is copied, but one
+  // page a layer when the first of them goes on within it. kBusy.
+  Result<Session> fork();
+
+  // Answers `text` `count` times, one after the other, each from a fork that the caller may go on with; the prompt is run once. Branch i is what reply()
+  // gives with sampler.attempt + i. This conversation stays as it is. cancel() ends the answer that
+  // is being made, as a Reply that says so, and makes no more. on_text is told whose text it gets. Errors as reply(); kInvalidArgument also for count < 1 and
+  // for several answers at temperature 0, which would all be one.
+  using OnBranchText = std::function<bool(int32_t branch, std::string_view text)>;
+  Result<std::vector<Branch>> branches(std::string_view text, int32_t count, const GenerateOptions& options = {}, const OnBranchText& on_text = nullptr);
 
   // Takes back the last question with its answer, gives the question, and returns their pages. kNotFound: nothing was asked yet; kBusy.
   Result<std::string> undo();
@@ -80,7 +93,7 @@ class Session {
 
  private:
   struct State {   // what a moved Session must not move: a running thread refers to it
-    explicit State(std::shared_ptr<Runtime> runtime) : sequence(std::move(runtime)) {}
+    explicit State(Sequence tokens) : sequence(std::move(tokens)) {}
     Sequence sequence;
     std::atomic<bool> cancelled = false;
     std::atomic<bool> busy = false;
@@ -93,6 +106,8 @@ class Session {
     std::vector<size_t> question_begins;   // tokens before each question; 0 as well where the template rewrote them later
   };
 
+  Session(Model model, Sequence sequence, Conversation talk) : model_(std::move(model)), state_(std::make_unique<State>(std::move(sequence))), talk_(std::move(talk)) {}
+
   template <class Work>
   auto exclusively(Work work) -> decltype(work());
   Status ask(Conversation& talk, std::string question) const;
@@ -101,6 +116,7 @@ class Session {
   Result<Reply> answer(Conversation talk, const GenerateOptions& options, const OnText& on_text);
   Result<Reply> generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text);
   Status check(const GenerateOptions& options) const;
+  Result<int32_t> keep_cached(const Conversation& talk);
   int32_t cached(const Conversation& talk) const;
   Status become(Conversation talk);
 
@@ -137,6 +153,13 @@ inline Result<Reply> Session::regenerate(const GenerateOptions& options, const O
     TESSERA_ASSIGN(std::string question, take_back(talk));
     TESSERA_TRY(ask(talk, std::move(question)));
     return answer(std::move(talk), options, on_text);
+  });
+}
+
+inline Result<Session> Session::fork() {
+  return exclusively([&]() -> Result<Session> {
+    TESSERA_ASSIGN(Sequence sequence, state_->sequence.fork());
+    return Session(model_, std::move(sequence), talk_);
   });
 }
 
@@ -267,17 +290,22 @@ inline Result<Reply> Session::answer(Conversation talk, const GenerateOptions& o
   return reply;
 }
 
+// Keeps of the cache what `talk` begins with, but for its last token: what follows that is asked for, so it is run. Gives how many tokens were kept.
+inline Result<int32_t> Session::keep_cached(const Conversation& talk) {
+  if (talk.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  const int32_t kept = std::min(cached(talk), static_cast<int32_t>(talk.tokens.size()) - 1);
+  TESSERA_TRY(state_->sequence.truncate(kept));
+  return kept;
+}
+
 inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const Tokenizer& tokenizer = *model_.tokenizer();
   Sequence& sequence = state_->sequence;
   TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
-  if (talk.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
   Reply reply;
-  // At least the last token is run: what follows it is asked for.
-  const int32_t kept = std::min(cached(talk), static_cast<int32_t>(talk.tokens.size()) - 1);
-  TESSERA_TRY(sequence.truncate(kept));
+  TESSERA_ASSIGN(const int32_t kept, keep_cached(talk));
   reply.prompt_tokens = static_cast<int32_t>(talk.tokens.size()) - kept;
 
   const Clock::time_point start = Clock::now();
@@ -313,6 +341,37 @@ inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions
     talk.tokens.resize(talk.tokens.size() - (text_ends.size() - shown));
   }
   return reply;
+}
+
+struct Branch {
+  Session session;
+  Reply reply;
+};
+
+inline Result<std::vector<Branch>> Session::branches(std::string_view text, int32_t count, const GenerateOptions& options, const OnBranchText& on_text) {
+  return exclusively([&]() -> Result<std::vector<Branch>> {
+    state_->cancelled = false;
+    TESSERA_TRY(check(options));
+    if (count < 1) return fail(ErrorCode::kInvalidArgument, cat(count, " answers were asked for; it must be at least 1"));
+    if (count > 1 && options.sampler.temperature == 0) return fail(ErrorCode::kInvalidArgument, cat(count, " answers at temperature 0 would all be one: give a temperature above 0"));
+    Conversation talk = talk_;
+    TESSERA_TRY(ask(talk, std::string(text)));
+    // The prompt is run here, but for its last token, with which each branch begins.
+    TESSERA_ASSIGN(const int32_t kept, keep_cached(talk));
+    const auto rest = std::span(std::as_const(talk.tokens)).first(talk.tokens.size() - 1).subspan(static_cast<size_t>(kept));
+    if (!rest.empty()) TESSERA_TRY(state_->sequence.append(rest, &state_->cancelled));
+    std::vector<Branch> made;
+    for (int32_t i = 0; i < count; ++i) {
+      TESSERA_ASSIGN(Sequence sequence, state_->sequence.fork());
+      Session branch(model_, std::move(sequence), talk_);
+      GenerateOptions own = options;
+      own.sampler.attempt += static_cast<uint32_t>(i);
+      TESSERA_ASSIGN(Reply reply, branch.answer(talk, own, [&](std::string_view piece) { return !state_->cancelled && (!on_text || on_text(i, piece)); }));
+      made.push_back({std::move(branch), std::move(reply)});
+      if (state_->cancelled) break;
+    }
+    return made;
+  });
 }
 
 }  // namespace tessera

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,7 @@ struct StepPlans {
   MemoryPlan memory;
   DType activation_type = DType::kF32;    // of all but what the layers add to
   std::map<std::string, Layout> shared;   // every object that is not of the arena, by resource key
+  std::set<std::string> states;           // those of them that are KV pages
 };
 
 // Errors: kInvalidArgument (options), kLimit (the device cannot hold a tensor, or max_device_bytes is too low),

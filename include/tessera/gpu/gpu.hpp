@@ -67,6 +67,14 @@ struct Binding {
   Image* image = nullptr;
 };
 
+// Bytes [from, from + bytes) of a buffer to its bytes from `to` on; the two do not overlap.
+struct BufferCopy {
+  Buffer* buffer = nullptr;
+  int64_t from = 0;
+  int64_t to = 0;
+  int64_t bytes = 0;
+};
+
 struct DispatchInfo {
   Kernel* kernel = nullptr;
   std::vector<Binding> bindings;        // one a slot of the lowered kernel, in order
@@ -116,6 +124,7 @@ class Device {
   virtual Status write(Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) = 0;
   virtual Status read(const Buffer& buffer, int64_t offset, std::span<std::byte> bytes) = 0;
   virtual Status fill_zero(Buffer& buffer, int64_t offset, int64_t bytes) = 0;
+  virtual Status copy(std::span<const BufferCopy> copies) = 0;   // in any order among each other; none of it visits the host
   // Rows [row, row + rows) of the image's Layout::lines(), packed as host_byte_offset says, so that a tensor too big for the host at once can
   // be streamed into it.
   virtual Status write_rows(Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) = 0;
