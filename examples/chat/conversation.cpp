@@ -95,7 +95,7 @@ int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_js
     last = branch;
     return show(text);
   };
-  const auto branches = chat.session.branches(prompt, count, chat.generate, as_json ? tessera::Session::OnBranchText() : show_branch);
+  auto branches = chat.session.branches(prompt, count, chat.generate, as_json ? tessera::Session::OnBranchText() : show_branch);
   if (!branches) {
     if (as_json) std::puts(error_json(branches.error()).c_str());
     chat.status.error(branches.error().message());
@@ -112,7 +112,7 @@ int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_js
     chat.status.error("writing the answers failed: is the disk full, or the reader gone?");
     return kExitError;
   }
-  for (const tessera::Branch& branch : *branches) chat.status.line(statistics(branch.reply, chat));
+  for (tessera::Branch& branch : *branches) chat.status.line(statistics(branch.reply, Chat{chat.model, branch.session, chat.generate, chat.status, chat.interrupt}));
   return chat.interrupt.seen() ? kExitInterrupted : 0;
 }
 

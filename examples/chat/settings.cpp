@@ -58,7 +58,7 @@ bool parse_biases(GenerateOptions& options, std::string_view text) {
 }
 
 constexpr Setting kSettings[] = {
-    number<&GenerateOptions::max_tokens>("max_tokens", "-n,--max-tokens", "longest answer, in tokens"),
+    number<&GenerateOptions::max_tokens>("max_tokens", "--max-tokens", "longest answer, in tokens"),
     number<&SamplerOptions::temperature>("temperature", "--temp", "0: always the likeliest token; higher: more varied"),
     number<&SamplerOptions::top_k>("top_k", "--top-k", "choose among the k likeliest; 0: all"),
     number<&SamplerOptions::top_p>("top_p", "--top-p", "among the likeliest that have this probability together; 1: all"),

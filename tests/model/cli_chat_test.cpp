@@ -35,7 +35,7 @@ class CliChat : public testing::Test {
 #define START(terminal) ASSERT_TRUE((terminal).wait_for("> ")) << (terminal).shown()
 
 TEST_F(CliChat, AConversationInATerminal) {
-  Terminal terminal({kChat, tiny(), "-n", "8"});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "8"});
   ASSERT_TRUE(terminal.wait_for("> ")) << terminal.shown();
   terminal.type("/help\n");
   ASSERT_TRUE(terminal.wait_for("/clear")) << terminal.shown();
@@ -54,7 +54,7 @@ TEST_F(CliChat, AConversationInATerminal) {
 
 TEST_F(CliChat, CtrlCEndsTheAnswerAndNotTheProgram) {
   if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL";
-  Terminal terminal({kChat, real_model(), "-c", "2048", "-n", "2000", "--logit-bias", without_end(real_model())});
+  Terminal terminal({kChat, real_model(), "-c", "2048", "--max-tokens", "2000", "--logit-bias", without_end(real_model())});
   ASSERT_TRUE(terminal.wait_for("> ")) << terminal.shown();
   terminal.type("Why is the sky blue?\n");
   ASSERT_TRUE(terminal.wait_for("blue?"));
@@ -67,7 +67,7 @@ TEST_F(CliChat, CtrlCEndsTheAnswerAndNotTheProgram) {
 }
 
 TEST_F(CliChat, UndoAndRegenerate) {
-  Terminal terminal({kChat, tiny(), "-n", "4", "--temp", "1", "--seed", "3"});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "4", "--temp", "1", "--seed", "3"});
   START(terminal);
   SAY(terminal, "/undo", "nothing was asked yet");
   SAY(terminal, "/regen", "nothing was asked yet");
@@ -82,7 +82,7 @@ TEST_F(CliChat, UndoAndRegenerate) {
 }
 
 TEST_F(CliChat, SettingsAreCheckedAndShown) {
-  Terminal terminal({kChat, tiny(), "-n", "4", "--top-p", "0.9", "--repeat-penalty", "1.1"});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "4", "--top-p", "0.9", "--repeat-penalty", "1.1"});
   START(terminal);
   SAY(terminal, "/set", "order: repetition 1.1 over the last 64 → greatest");
   SAY(terminal, "/set temperature 0.5", "order: repetition 1.1 over the last 64 → top-p 0.9 → temperature 0.5 → draw, seed 0");
@@ -106,7 +106,7 @@ TEST_F(CliChat, SaveAndLoadKeepTheConversation) {
   const std::string file = path("talk.json"), bad = *folder_.write("bad.json", "{\"format\": \"tessera-chat\", \"version\": 1, \"model\": \"m\", \"messages\": [{\"role\": \"user\"}]}");
   const std::string deep = *folder_.write("deep.json", std::string(100000, '['));
   const std::string order = *folder_.write("order.json", "{\"format\": \"tessera-chat\", \"version\": 1, \"model\": \"m\", \"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}");
-  Terminal terminal({kChat, tiny(), "-n", "4"});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "4"});
   START(terminal);
   SAY(terminal, "hello", "tok/s");
   SAY(terminal, "/set temperature 0.8", "temperature 0.8");
@@ -140,7 +140,7 @@ TEST_F(CliChat, SaveAndLoadKeepTheConversation) {
 
 TEST_F(CliChat, MessagesOfSeveralLines) {
   const std::string file = path("lines.json");
-  Terminal terminal({kChat, tiny(), "-n", "2"});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "2"});
   START(terminal);
   terminal.type("\"\"\"one\n");
   ASSERT_TRUE(terminal.wait_for(". ")) << terminal.shown();
@@ -166,7 +166,7 @@ TEST_F(CliChat, HistoryIsKeptForItsOwnerAlone) {
   const std::string state = path("state"), file = state + "/tessera/history";
   const Terminal::Environment environment = {{"TESSERA_HISTORY", ""}, {"XDG_STATE_HOME", state}};
   {
-    Terminal terminal({kChat, tiny(), "-n", "2"}, environment);
+    Terminal terminal({kChat, tiny(), "--max-tokens", "2"}, environment);
     START(terminal);
     SAY(terminal, "/tokens remember me", "tokens: ");
   }   // killed
@@ -174,7 +174,7 @@ TEST_F(CliChat, HistoryIsKeptForItsOwnerAlone) {
   ASSERT_EQ(stat(file.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0600u);
   {
-    Terminal terminal({kChat, tiny(), "-n", "2"}, environment);
+    Terminal terminal({kChat, tiny(), "--max-tokens", "2"}, environment);
     START(terminal);
     terminal.type(kUp);
     ASSERT_TRUE(terminal.wait_for("/tokens remember me")) << terminal.shown();
@@ -182,14 +182,14 @@ TEST_F(CliChat, HistoryIsKeptForItsOwnerAlone) {
     ASSERT_TRUE(terminal.wait_for("tokens: ")) << terminal.shown();
   }
   std::filesystem::remove_all(state);
-  Terminal terminal({kChat, tiny(), "-n", "2"}, {{"TESSERA_HISTORY", "off"}, {"XDG_STATE_HOME", state}});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "2"}, {{"TESSERA_HISTORY", "off"}, {"XDG_STATE_HOME", state}});
   START(terminal);
   SAY(terminal, "/tokens", "messages");
   EXPECT_FALSE(std::filesystem::exists(state));
 }
 
 TEST_F(CliChat, TabCompletesCommands) {
-  Terminal terminal({kChat, tiny(), "-n", "2"});
+  Terminal terminal({kChat, tiny(), "--max-tokens", "2"});
   START(terminal);
   terminal.type("/tok\t");
   ASSERT_TRUE(terminal.wait_for("ens ")) << terminal.shown();
@@ -228,8 +228,8 @@ TEST_F(CliChat, AnswersDoNotSteerTheTerminal) {
   const std::vector<int32_t> escape = tokenizer->encode("\033", false);
   if (escape.size() != 1) GTEST_SKIP() << "this vocabulary has no token ESC";
   const std::string bias = std::to_string(escape[0]) + "=10000";
-  EXPECT_EQ(run_tool("(" + kChat + " " + tiny() + " -p x -n 3 -q --logit-bias " + bias + ")").output, "\033\033\033\n") << "a pipe gets what the model wrote";
-  Terminal terminal({kChat, tiny(), "-n", "3", "--no-color", "--logit-bias", bias});
+  EXPECT_EQ(run_tool("(" + kChat + " " + tiny() + " -p x --max-tokens 3 -q --logit-bias " + bias + ")").output, "\033\033\033\n") << "a pipe gets what the model wrote";
+  Terminal terminal({kChat, tiny(), "--max-tokens", "3", "--no-color", "--logit-bias", bias});
   START(terminal);
   terminal.type("x\n");
   ASSERT_TRUE(terminal.wait_for("tok/s")) << terminal.shown();

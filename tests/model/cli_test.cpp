@@ -72,17 +72,39 @@ TEST(Cli, HelpAndVersionExitWithZero) {
 
 TEST(Cli, OneAnswerGoesToStandardOutputAloneAndStatusToStandardError) {
   TESSERA_NEEDS_DEVICE(shared_device());
-  const ToolRun quiet = run_tool("(echo hello | " + kChat + " " + tiny() + " -n 8 2>/dev/null)");
+  const ToolRun quiet = run_tool("(echo hello | " + kChat + " " + tiny() + " --max-tokens 8 2>/dev/null)");
   EXPECT_EQ(quiet.exit_code, 0);
   EXPECT_FALSE(quiet.output.empty());
-  const ToolRun same = run_tool("(echo hello | " + kChat + " " + tiny() + " - -n 8 -q)");
+  const ToolRun same = run_tool("(echo hello | " + kChat + " " + tiny() + " - --max-tokens 8 -q)");
   EXPECT_EQ(same.output, quiet.output);
-  EXPECT_NE(run_tool("(echo hello | " + kChat + " " + tiny() + " -n 8 2>&1 >/dev/null)").output.find("tok/s"), std::string::npos);
+  EXPECT_NE(run_tool("(echo hello | " + kChat + " " + tiny() + " --max-tokens 8 2>&1 >/dev/null)").output.find("tok/s"), std::string::npos);
+}
+
+TEST(Cli, SeveralAnswersToOnePrompt) {
+  TESSERA_NEEDS_DEVICE(shared_device());
+  const std::string options = " -p hello --max-tokens 6 --temp 1.5 --seed 4 -q";
+  const ToolRun three = run_tool("(" + kChat + " " + tiny() + options + " -n 3 --json 2>/dev/null)");
+  EXPECT_EQ(three.exit_code, 0);
+  std::istringstream lines(three.output);
+  std::string line, shown;
+  int count = 0;
+  for (; std::getline(lines, line); ++count) {
+    const nlohmann::json answer = nlohmann::json::parse(line, nullptr, false);
+    ASSERT_TRUE(answer.is_object()) << line;
+    EXPECT_EQ(answer["prompt_tokens"], 1) << "the prompt is run once, before all of them";
+    shown += (count == 0 ? "--- 1 of 3 ---\n" : "\n--- " + std::to_string(count + 1) + " of 3 ---\n") + answer["text"].get<std::string>();
+  }
+  EXPECT_EQ(count, 3);
+  EXPECT_EQ(run_tool("(" + kChat + " " + tiny() + options + " -n 3)").output, shown + "\n");
+  const ToolRun greedy = run_tool("(" + kChat + " " + tiny() + " -p hello -n 2 -q 2>&1)");
+  EXPECT_EQ(greedy.exit_code, 2);
+  EXPECT_NE(greedy.output.find("temperature"), std::string::npos) << greedy.output;
+  EXPECT_EQ(run_tool(kChat + " " + tiny() + " -p hello -n 0").exit_code, 2);
 }
 
 TEST(Cli, JsonIsOneObjectAloneOnStandardOutput) {
   TESSERA_NEEDS_DEVICE(shared_device());
-  const std::string options = " -p hello -n 8 --temp 0.9 --top-p 0.95 --logit-bias 5=-1 --logit-bias 6=-inf --seed 18446744073709551615";
+  const std::string options = " -p hello --max-tokens 8 --temp 0.9 --top-p 0.95 --logit-bias 5=-1 --logit-bias 6=-inf --seed 18446744073709551615";
   const ToolRun run = run_tool("(" + kChat + " " + tiny() + options + " --json 2>/dev/null)");
   EXPECT_EQ(run.exit_code, 0);
   const nlohmann::json result = nlohmann::json::parse(run.output, nullptr, false);
@@ -111,8 +133,8 @@ TEST(Cli, ModelsAreListedAndFoundByName) {
   EXPECT_EQ(list.exit_code, 0);
   EXPECT_NE(list.output.find("Tiny-A.Q4_1  llama  0.34M   Q4_1   226.1 KiB  yes"), std::string::npos) << list.output;
   EXPECT_NE(list.output.find("broken       -      -       -      19 B       no: "), std::string::npos) << list.output;
-  EXPECT_EQ(run_tool(chat + " tiny-a -p x -n 1").exit_code, 0);
-  EXPECT_EQ(run_tool(chat + " Tiny-B.Q4_1.gguf -p x -n 1").exit_code, 0);
+  EXPECT_EQ(run_tool(chat + " tiny-a -p x --max-tokens 1").exit_code, 0);
+  EXPECT_EQ(run_tool(chat + " Tiny-B.Q4_1.gguf -p x --max-tokens 1").exit_code, 0);
   const ToolRun several = run_tool(chat + " tiny -p x");
   EXPECT_EQ(several.exit_code, 2);
   EXPECT_NE(several.output.find("several models begin with 'tiny'"), std::string::npos) << several.output;
@@ -123,7 +145,7 @@ TEST(Cli, ModelsAreListedAndFoundByName) {
 
 TEST(Cli, ReadersThatLeaveEndTheProgramCleanly) {
   TESSERA_NEEDS_DEVICE(shared_device());
-  const ToolRun run = run_tool("((" + kChat + " " + tiny() + " -p hello -n 100 -q; echo code $? >&2) | head -c 1 >/dev/null)");
+  const ToolRun run = run_tool("((" + kChat + " " + tiny() + " -p hello --max-tokens 100 -q; echo code $? >&2) | head -c 1 >/dev/null)");
   EXPECT_NE(run.output.find("code"), std::string::npos) << run.output;   // an exit code, not a signal
 }
 

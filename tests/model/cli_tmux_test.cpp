@@ -75,7 +75,7 @@ class CliTmux : public testing::Test {
 
 TEST_F(CliTmux, TypeSeeResizeRecallSaveLoadUndoRegenerate) {
   const std::string file = state() + "/talk.json";
-  Tmux tmux(chat(quoted(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf")) + " -n 4 --temp 0.9 --seed 5"));
+  Tmux tmux(chat(quoted(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf")) + " --max-tokens 4 --temp 0.9 --seed 5"));
   WAITS(tmux);
   tmux.enter("helo");
   SEES(tmux, "4 tok ");
@@ -120,7 +120,7 @@ TEST_F(CliTmux, TypeSeeResizeRecallSaveLoadUndoRegenerate) {
 
 TEST_F(CliTmux, CtrlCInAnAnswer) {
   if (real_model().empty()) GTEST_SKIP() << "the real model could not be had: set TESSERA_TEST_MODEL";
-  Tmux tmux(chat(quoted(real_model()) + " -c 2048 -n 2000 --logit-bias " + without_end(real_model())));
+  Tmux tmux(chat(quoted(real_model()) + " -c 2048 --max-tokens 2000 --logit-bias " + without_end(real_model())));
   WAITS(tmux);
   tmux.key("C-l");   // an empty screen, so that the next words are the answer's
   tmux.enter("Why is it so?");
