@@ -1,4 +1,5 @@
-// The paged KV cache as bookkeeping: which pages hold the tokens of which sequence. Forks share pages and copy on write.
+// The paged KV cache as bookkeeping: which pages hold the tokens of which sequence. Forks share pages and copy on write; full pages that a
+// sequence publishes stay known when it is freed, and a later sequence that begins with the same tokens adopts them.
 // Pure host logic: the engine keeps the device tensors and does the page copies that append() asks for.
 // Source of the idea: PagedAttention (Kwon et al., SOSP 2023, arXiv 2309.06180), section 4.
 #pragma once
@@ -6,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "tessera/base/text.hpp"
 #include "tessera/kv/block_table.hpp"
 #include "tessera/kv/page_pool.hpp"
+#include "tessera/kv/prefix_cache.hpp"
 
 namespace tessera {
 
@@ -20,6 +23,8 @@ struct PagedCacheOptions {
   int32_t pages = 0;               // in the pool, for all sequences together; >= 1
   int32_t page_size = 16;          // tokens; a power of two; pages · page_size must fit an int32 (kernels index rows with one)
   int32_t max_context_tokens = 0;  // of one sequence; >= 1; may exceed what the pool holds
+  bool prefix_cache = true;        // false: publish() and adopt() do nothing
+  PrefixHash prefix_hash = hash_prefix;  // the tests give one that collides
 };
 
 // Names a sequence of one cache. An id is not used again, so one that was freed is told apart from a newer sequence. SequenceId{} names none.
@@ -35,14 +40,17 @@ struct PageCopy {
 
 struct PagedCacheStatistics {
   int32_t sequences;
-  int32_t live_pages;    // pages in use; a shared page counts once
+  int32_t live_pages;    // pages in use by sequences; a shared page counts once
   int32_t shared_pages;  // pages in use by two sequences or more
-  int32_t free_pages;
+  int32_t cached_pages;  // pages in use by no sequence that the prefix cache knows; append() takes them when none is free
+  int32_t free_pages;    // live, cached and free pages together are all pages
+  PrefixCacheStatistics prefix_cache;
 };
 
 // Not thread safe; the scheduler owns it. A sequence id that is not alive in this cache is kInvalidArgument everywhere.
-// Cost: append and truncate O(pages gained or lost), fork and free O(pages of the sequence), the rest O(1) amortised. Host memory for all
-// pages a sequence can have is taken in create() and fork(), where a freed sequence left none: append and truncate never allocate.
+// Cost: append and truncate O(pages gained or lost), fork and free O(pages of the sequence), adopt and publish O(tokens in the pages gained
+// or published), clear_prefix_cache O(all pages and sequences), the rest O(1) amortised. Host memory for all pages a sequence can have is
+// taken in create() and fork(), where a freed sequence left none: nothing else allocates.
 class PagedCache {
  public:
   // kInvalidArgument names the option that is out of range.
@@ -54,37 +62,65 @@ class PagedCache {
 
   // Makes room for `tokens` >= 0 more. At most the last page can be both partly filled and shared; it is then replaced by a fresh one,
   // and the device must do the returned copy before it writes any token of this or a later append.
-  // kContextFull: the sequence would exceed max_context_tokens. kOutOfMemory: the pool has too few free pages. On error nothing changed.
+  // Pages in use by no sequence are evicted from the prefix cache when none is free: those let go of longest ago first, of one sequence the
+  // last first. The prefix cache thus never makes an append fail.
+  // kContextFull: the sequence would exceed max_context_tokens. kOutOfMemory: other sequences use too many pages. On error nothing changed.
   Result<std::optional<PageCopy>> append(SequenceId id, int32_t tokens);
   // Forgets the tokens from position `length` on (0 ≤ length ≤ the present length) and releases the pages that held only them.
   Status truncate(SequenceId id, int32_t length);
+
+  // Gives an empty sequence the known pages of the longest run of whole pages that begins `ids`, and says how many tokens it then holds (0:
+  // none). At least the last of `ids` is left out, so that there is one to run for the logits. kInvalidArgument: the sequence is not empty.
+  Result<int32_t> adopt(SequenceId id, std::span<const int32_t> ids);
+  // Makes the full pages of the sequence known. `ids` are all its tokens, from position 0; kInvalidArgument: not as many as its length. Their
+  // keys and values must be on the device before anything that is submitted after this call reads them. Costs nothing between full pages.
+  // The first one wins: a page whose text is known already by another page stays the sequence's own, and so do the pages after it as long
+  // as that other page is known (who holds a known page holds all before it).
+  Status publish(SequenceId id, std::span<const int32_t> ids);
+  // Forgets all that was published, e.g. because the device failed; sequences keep their pages. The counters go on.
+  void clear_prefix_cache();
 
   Result<BlockTable> block_table(SequenceId id) const;
   Result<int32_t> length(SequenceId id) const;  // tokens
   int32_t pages_for(int32_t tokens) const { return page_size_.pages_for(tokens); }
   PageSize page_size() const { return page_size_; }
   int32_t max_context_tokens() const { return max_context_tokens_; }
-  PagedCacheStatistics statistics() const { return {sequences_, pool_.live_pages(), pool_.shared_pages(), pool_.free_pages()}; }
+  PagedCacheStatistics statistics() const;
   const PagePool& pool() const { return pool_; }
+  const PrefixCache& prefix_cache() const { return prefix_; }
 
  private:
   struct Sequence {
     std::vector<PageId> pages;
     int32_t length = 0;
+    int32_t known = 0;        // that many of its first pages are known to the prefix cache, each as the child of the one before
+    int32_t published = 0;    // full pages that publish() has looked at; more than `known` where others were first
     uint32_t generation = 1;  // of the slot: counts the sequences that lived in it
     bool alive = false;
   };
 
-  PagedCache(int32_t pages, PageSize page_size, int32_t max_context_tokens)
-      : pool_(pages), page_size_(page_size), max_context_tokens_(max_context_tokens) {}
+  PagedCache(const PagedCacheOptions& options, PageSize page_size)
+      : pool_(options.pages), prefix_(options.prefix_cache ? options.pages : 0, page_size, options.prefix_hash), page_size_(page_size),
+        max_context_tokens_(options.max_context_tokens) {}
   Result<size_t> slot_of(SequenceId id) const;
+  int32_t users(PageId page) const { return pool_.references(page) - (prefix_.knows(page) ? 1 : 0); }  // sequences
+  PageId take_page();
+  void share_page(PageId page);
+  void release_page(PageId page);
+  void forget_page(PageId page);
   void drop_pages(Sequence& sequence, int32_t keep);
   PageCopy unshare_last_page(Sequence& sequence);
+  std::span<const int32_t> tokens_of_page(std::span<const int32_t> ids, int32_t index) const {
+    return ids.subspan(static_cast<size_t>(index) << page_size_.log2(), static_cast<size_t>(page_size_.tokens()));
+  }
 
-  PagePool pool_;
+  PagePool pool_;       // one reference a sequence that holds the page, one if it is known
+  PrefixCache prefix_;
   PageSize page_size_;
   int32_t max_context_tokens_;
   int32_t sequences_ = 0;            // alive
+  int32_t shared_ = 0;               // pages with two users or more
+  PrefixCacheStatistics counters_;   // without known_pages
   std::vector<Sequence> slots_;      // the low half of a SequenceId is the slot, the high half its generation
   std::vector<uint32_t> free_slots_;
 };
@@ -97,7 +133,7 @@ inline Result<PagedCache> PagedCache::make(const PagedCacheOptions& options) {
                 cat("a KV cache of ", options.pages, " pages of ", options.page_size, " tokens; it must be 1 to ", most_pages, " pages"));
   if (options.max_context_tokens < 1)
     return fail(ErrorCode::kInvalidArgument, cat("max_context_tokens is ", options.max_context_tokens, "; it must be at least 1"));
-  return PagedCache(options.pages, page_size, options.max_context_tokens);
+  return PagedCache(options, page_size);
 }
 
 inline SequenceId PagedCache::create() {
@@ -120,7 +156,9 @@ inline Result<SequenceId> PagedCache::fork(SequenceId id) {
   Sequence& child = slots_[*slot_of(child_id)];
   child.pages.assign(slots_[parent].pages.begin(), slots_[parent].pages.end());
   child.length = slots_[parent].length;
-  for (const PageId page : child.pages) pool_.retain(page);
+  child.known = slots_[parent].known;
+  child.published = slots_[parent].published;
+  for (const PageId page : child.pages) share_page(page);
   return child_id;
 }
 
@@ -128,7 +166,7 @@ inline Status PagedCache::free(SequenceId id) {
   TESSERA_ASSIGN(const size_t slot, slot_of(id));
   Sequence& sequence = slots_[slot];
   drop_pages(sequence, 0);
-  sequence.length = 0;
+  sequence.length = sequence.known = sequence.published = 0;
   sequence.alive = false;
   ++sequence.generation;
   free_slots_.push_back(static_cast<uint32_t>(slot));
@@ -146,15 +184,22 @@ inline Result<std::optional<PageCopy>> PagedCache::append(SequenceId id, int32_t
 
   const int32_t length = sequence.length + tokens;
   const int32_t new_pages = pages_for(length) - static_cast<int32_t>(sequence.pages.size());
-  const bool unshare = tokens > 0 && page_size_.offset_of(sequence.length) != 0 && pool_.references(sequence.pages.back()) > 1;
-  const int32_t needed = new_pages + (unshare ? 1 : 0);
-  if (needed > pool_.free_pages())
-    return fail(ErrorCode::kOutOfMemory, cat("the KV cache has ", pool_.free_pages(), " of ", pool_.total_pages(), " pages free; ", tokens,
-                                             " more tokens need ", needed, " pages of ", page_size_.tokens(), " tokens"));
+  const bool writes_last = tokens > 0 && page_size_.offset_of(sequence.length) != 0;
+  const PageId last = writes_last ? sequence.pages.back() : kNoPage;
+  const bool sequences_share_last = writes_last && users(last) > 1;
+  const int32_t needed = new_pages + (sequences_share_last ? 1 : 0);
+  const int32_t available = pool_.free_pages() + prefix_.idle_pages();
+  if (needed > available)
+    return fail(ErrorCode::kOutOfMemory,
+                cat("the KV cache has ", pool_.free_pages(), " of ", pool_.total_pages(), " pages free and ", prefix_.idle_pages(),
+                    " more to take from the prefix cache; ", tokens, " more tokens need ", needed, " pages of ", page_size_.tokens(), " tokens"));
 
+  // A page that only the prefix cache has as well is copied if there is room for that, and else forgotten and written in place.
+  const bool forget_last = writes_last && !sequences_share_last && prefix_.knows(last) && needed == available;
   std::optional<PageCopy> copy;
-  if (unshare) copy = unshare_last_page(sequence);
-  for (int32_t i = 0; i < new_pages; ++i) sequence.pages.push_back(*pool_.allocate());
+  if (writes_last && !forget_last && pool_.references(last) > 1) copy = unshare_last_page(sequence);
+  for (int32_t i = 0; i < new_pages; ++i) sequence.pages.push_back(take_page());
+  if (forget_last) forget_page(last);  // now that its children, idle all of them, were taken
   sequence.length = length;
   return copy;
 }
@@ -166,7 +211,72 @@ inline Status PagedCache::truncate(SequenceId id, int32_t length) {
     return fail(ErrorCode::kInvalidArgument, cat("truncate to ", length, " tokens; the sequence holds ", sequence.length));
   drop_pages(sequence, pages_for(length));
   sequence.length = length;
+  sequence.known = std::min(sequence.known, page_size_.page_of(length));
+  sequence.published = std::min(sequence.published, page_size_.page_of(length));
   return {};
+}
+
+inline Result<int32_t> PagedCache::adopt(SequenceId id, std::span<const int32_t> ids) {
+  TESSERA_ASSIGN(const size_t slot, slot_of(id));
+  Sequence& sequence = slots_[slot];
+  if (sequence.length != 0)
+    return fail(ErrorCode::kInvalidArgument, cat("adopt into a sequence that holds ", sequence.length, " tokens; it must be empty"));
+  const int32_t tokens = static_cast<int32_t>(std::min(ids.empty() ? 0 : ids.size() - 1, static_cast<size_t>(max_context_tokens_)));
+  const int32_t wanted = page_size_.page_of(tokens);
+  if (wanted == 0 || prefix_.pages() == 0) return 0;
+
+  PageId parent = kNoPage;
+  while (sequence.known < wanted) {
+    const PageId page = prefix_.find(parent, tokens_of_page(ids, sequence.known));
+    if (page == kNoPage) break;
+    share_page(page);
+    sequence.pages.push_back(page);
+    ++sequence.known;
+    parent = page;
+  }
+  sequence.published = sequence.known;
+  sequence.length = sequence.known << page_size_.log2();
+  ++counters_.lookups;
+  counters_.tokens_looked_up += int64_t{wanted} << page_size_.log2();
+  counters_.tokens_hit += sequence.length;
+  return sequence.length;
+}
+
+inline Status PagedCache::publish(SequenceId id, std::span<const int32_t> ids) {
+  TESSERA_ASSIGN(const size_t slot, slot_of(id));
+  Sequence& sequence = slots_[slot];
+  if (ids.size() != static_cast<size_t>(sequence.length))
+    return fail(ErrorCode::kInvalidArgument, cat("publish of ", ids.size(), " tokens; the sequence holds ", sequence.length));
+  const int32_t full = page_size_.page_of(sequence.length);
+  if (sequence.published == full || prefix_.pages() == 0) return {};
+  sequence.published = full;
+  for (; sequence.known < full; ++sequence.known) {
+    const size_t index = static_cast<size_t>(sequence.known);
+    const PageId page = sequence.pages[index];
+    const PageId parent = index == 0 ? kNoPage : sequence.pages[index - 1];
+    const std::span<const int32_t> tokens = tokens_of_page(ids, sequence.known);
+    const PageId first = prefix_.find(parent, tokens);
+    if (first != kNoPage && first != page) break;
+    if (first == page) continue;  // a fork that shares the page was here
+    if (prefix_.knows(page))
+      return fail(ErrorCode::kInvalidArgument, cat("publish of other tokens on page ", sequence.known, " than it was published with before"));
+    prefix_.insert(page, parent, tokens);
+    pool_.retain(page);
+  }
+  return {};
+}
+
+inline void PagedCache::clear_prefix_cache() {
+  for (PageId page = 0; page < prefix_.pages(); ++page)
+    if (prefix_.knows(page)) forget_page(page);
+  for (Sequence& sequence : slots_) sequence.known = sequence.published = 0;
+}
+
+inline PagedCacheStatistics PagedCache::statistics() const {
+  PrefixCacheStatistics prefix = counters_;
+  prefix.known_pages = prefix_.known_pages();
+  const int32_t cached = prefix_.idle_pages();
+  return {sequences_, pool_.live_pages() - cached, shared_, cached, pool_.free_pages(), prefix};
 }
 
 inline Result<BlockTable> PagedCache::block_table(SequenceId id) const {
@@ -188,19 +298,48 @@ inline Result<size_t> PagedCache::slot_of(SequenceId id) const {
   return slot;
 }
 
-// From the back, so that the pool hands them out again in order of position.
+// A page for one sequence, of which nobody else knows. append() made sure that there is one, free or idle.
+inline PageId PagedCache::take_page() {
+  if (pool_.free_pages() == 0) {
+    forget_page(prefix_.oldest_idle());
+    ++counters_.evictions;
+  }
+  return *pool_.allocate();
+}
+
+// For one more sequence.
+inline void PagedCache::share_page(PageId page) {
+  pool_.retain(page);
+  if (users(page) == 2) ++shared_;
+  if (prefix_.knows(page)) prefix_.set_in_use(page);
+}
+
+// By one sequence.
+inline void PagedCache::release_page(PageId page) {
+  if (users(page) == 2) --shared_;
+  pool_.release(page);
+  if (prefix_.knows(page) && users(page) == 0) prefix_.set_idle(page);
+}
+
+// By the prefix cache.
+inline void PagedCache::forget_page(PageId page) {
+  prefix_.forget(page);
+  pool_.release(page);
+}
+
+// From the back, so that the pool hands them out again in order of position, and the prefix cache evicts the end of a text before its beginning.
 inline void PagedCache::drop_pages(Sequence& sequence, int32_t keep) {
   while (sequence.pages.size() > static_cast<size_t>(keep)) {
-    pool_.release(sequence.pages.back());
+    release_page(sequence.pages.back());
     sequence.pages.pop_back();
   }
 }
 
-// The pool has a free page: append() looked. The old page stays alive through its other owners.
+// The old page stays alive through its other owners; append() made sure that there is a page to take.
 inline PageCopy PagedCache::unshare_last_page(Sequence& sequence) {
   const PageId shared = sequence.pages.back();
-  sequence.pages.back() = *pool_.allocate();
-  pool_.release(shared);
+  sequence.pages.back() = take_page();
+  release_page(shared);
   return {shared, sequence.pages.back(), page_size_.offset_of(sequence.length)};
 }
 
