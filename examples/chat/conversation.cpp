@@ -56,10 +56,12 @@ void handle_line(Chat& chat, LineEditor& editor, const std::string& line) {
 std::string facts(const Chat& chat) {
   const tessera::Model& model = chat.model;
   const tessera::MemoryPlan& m = model.memory();
+  const tessera::PagedCacheStatistics cached = model.runtime()->cache().statistics();
   return cat("model     ", model.config().name, ", ", model.config().n_layers, " layers, width ", model.config().dim,
              "\ndevice    ", model.device().info().name, " (", name_of(model.device().info().api), ", driver ", model.device().info().driver_version, ")",
              "\nmemory    weights ", bytes_text(m.weights), ", KV ", bytes_text(m.kv), ", intermediates ", bytes_text(m.arena), ", other ", bytes_text(m.inputs),
              "\ncontext   ", chat.session.context_used(), " of ", model.context_tokens(), " tokens",
+             "\nprefixes  ", cached.prefix_cache.tokens_hit, " of ", cached.prefix_cache.tokens_looked_up, " prompt tokens taken over from earlier conversations, ", cached.cached_pages, " pages kept",
              "\nsampler   ", chain_text(chat.generate.sampler));
 }
 

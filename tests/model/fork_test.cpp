@@ -1,4 +1,5 @@
-// Forks: sequences and conversations that share their pages, what that costs by counters, and that nobody sees what another one writes.
+// Forks and the prefix cache: sequences and conversations that share their pages, what that costs by counters, and that nobody sees what another one
+// writes.
 #include "model_fixture.hpp"
 
 namespace tessera::test {
@@ -179,6 +180,98 @@ TEST_F(ForkTest, BranchesThatDoNotFitAreAnErrorAndLeaveNoPages) {
   EXPECT_LE(pages().live_pages, before + 2) << "only the prompt's, in this conversation's cache";
   EXPECT_EQ(session.messages().size(), 2u);
   EXPECT_TRUE(session.reply("y", drawn()));
+}
+
+// --- the prefix cache --------------------------------------------------------------------------------------------------------------------
+
+// A model of its own: what other tests left in the cache must not count.
+class PrefixTest : public ForkTest {
+ protected:
+  void SetUp() override {
+    ForkTest::SetUp();
+    if (IsSkipped()) return;
+    model_ = load(true);
+  }
+  static std::optional<Model> load(bool prefix_cache) {
+    auto loaded = Model::load(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"), *shared_device(), {.context_tokens = 256, .prefix_cache = prefix_cache});
+    EXPECT_TRUE(loaded) << loaded.error().message();
+    loaded->set_chat_template(*ChatTemplate::named("chatml"));
+    return std::optional<Model>(std::move(*loaded));
+  }
+  PagedCacheStatistics pages() const { return model_->runtime()->cache().statistics(); }
+  static int32_t run(Sequence& sequence, std::span<const int32_t> ids) {
+    const auto kept = sequence.keep(ids);
+    EXPECT_TRUE(kept) << kept.error().message();
+    EXPECT_TRUE(sequence.append(ids.subspan(static_cast<size_t>(*kept))));
+    return static_cast<int32_t>(ids.size()) - *kept;
+  }
+  std::optional<Model> model_;
+};
+
+TEST_F(PrefixTest, ASecondRequestWithThePrefixRunsAtMostAPageOfIt) {
+  const std::vector<int32_t> prefix = some_ids(200, 3);
+  {
+    Sequence first(model_->runtime());
+    EXPECT_EQ(run(first, prefix), 200);
+  }
+  EXPECT_EQ(pages().live_pages, 0);
+  const uint64_t before = model_->runtime()->counters().dispatches;
+  Sequence second(model_->runtime());
+  EXPECT_EQ(run(second, prefix), 8) << "12 whole pages are there";
+  const uint64_t dispatches = model_->runtime()->counters().dispatches - before;
+  EXPECT_EQ(pages().prefix_cache.tokens_hit, 192);
+  // What follows is what follows a prefix that was run at once: the same pages, the same chunk.
+  Sequence third(model_->runtime());
+  EXPECT_EQ(run(third, prefix), 8);
+  EXPECT_EQ(model_->runtime()->counters().dispatches - before, 2 * dispatches);
+  const std::vector<int32_t> next{17};
+  EXPECT_EQ(logits_after(second, next), logits_after(third, next));
+}
+
+// The pages of a prefix hold what running it gives, so the answers are those without the cache, up to the order of sums in chunks of other sizes.
+TEST_F(PrefixTest, AnswersAreThoseWithoutTheCache) {
+  const auto without = load(false);
+  for (const auto& [length, same] : {std::pair<size_t, size_t>{100, 100}, {100, 37}, {90, 64}, {33, 32}, {20, 15}}) {
+    SCOPED_TRACE(cat(length, " tokens, ", same, " of them as before"));
+    const std::vector<int32_t> first = some_ids(length, 5);
+    std::vector<int32_t> second = first;
+    for (size_t i = same; i < length; ++i) second[i] = (second[i] + 101) % 250;
+    { Sequence seen(model_->runtime()); (void)run(seen, first); }
+    Sequence with(model_->runtime()), plain(without->runtime());
+    EXPECT_EQ(run(with, second), static_cast<int32_t>(length - std::min(same, length - 1) / 16 * 16));
+    EXPECT_EQ(run(plain, second), static_cast<int32_t>(length));
+    const std::vector<int32_t> next{17};
+    const std::vector<float> a = logits_after(with, next), b = logits_after(plain, next);
+    double squares = 0.0;
+    for (const float v : b) squares += static_cast<double>(v) * static_cast<double>(v) / static_cast<double>(b.size());
+    EXPECT_LE(max_difference(a, b), 2e-2 * std::sqrt(squares));   // f16 pages: as the conformance tests allow
+  }
+  EXPECT_EQ(without->runtime()->cache().statistics().prefix_cache.lookups, 0);
+}
+
+TEST_F(PrefixTest, ConversationsShareTheirSystemMessage) {
+  const SessionOptions options{.system = "You are a helpful assistant who answers in few words, names the source, and says so when unsure of it."};
+  Session first(*model_, options), second(*model_, options);
+  const auto a = first.reply("one", drawn()), b = second.reply("another", drawn());
+  ASSERT_TRUE(a && b);
+  EXPECT_LT(b->prompt_tokens, a->prompt_tokens);
+  Session again(*model_, options);
+  const auto c = again.reply("one", drawn());
+  ASSERT_TRUE(c);
+  EXPECT_LE(c->prompt_tokens, 16) << "the whole first prompt is there, but for its last page";
+  EXPECT_EQ(c->text, a->text);
+}
+
+// Cached pages never stand in the way of a conversation that needs room.
+TEST_F(PrefixTest, WhatIsCachedMakesRoom) {
+  for (int32_t round = 0; round < 6; ++round) {
+    Sequence sequence(model_->runtime());
+    EXPECT_EQ(run(sequence, some_ids(250, round * 31)), 250);
+    EXPECT_EQ(pages().live_pages, 16);
+  }
+  EXPECT_GT(pages().prefix_cache.evictions, 0);
+  EXPECT_EQ(pages().live_pages, 0);
+  EXPECT_EQ(pages().cached_pages + pages().free_pages, 16);
 }
 
 }  // namespace

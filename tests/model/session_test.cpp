@@ -116,14 +116,14 @@ TEST_F(SessionTest, AnExceptionOfTheCallbackPassesAndChangesNothing) {
 TEST_F(SessionTest, WhenPagesRunOutOnlyTheNewestRequestFails) {
   Session first(*tiny_model()), second(*tiny_model());
   ASSERT_TRUE(first.reply(std::string(200, 'q'), {.max_tokens = 2}));
-  const auto refused = second.reply(std::string(150, 'q'), {.max_tokens = 2});
+  const auto refused = second.reply(std::string(150, 'r'), {.max_tokens = 2});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::kOutOfMemory) << refused.error().message();
   EXPECT_TRUE(second.messages().empty());
   const auto on = first.reply("x", {.max_tokens = 2});
   ASSERT_TRUE(on) << on.error().message();
   ASSERT_TRUE(first.clear());
-  EXPECT_TRUE(second.reply(std::string(150, 'q'), {.max_tokens = 2}));
+  EXPECT_TRUE(second.reply(std::string(150, 'r'), {.max_tokens = 2}));
 }
 
 TEST_F(SessionTest, CancelFromAnotherThreadKeepsTheSessionUsable) {

@@ -1,5 +1,6 @@
 // Sequence: one run of tokens in the KV cache, at the level of ids. Sessions and evaluation are built on it.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -55,6 +56,32 @@ class Sequence {
     return sampled;
   }
 
+  // Keeps what `ids` begins with, but not all of it, so that something is left to append; a longer beginning that other sequences left in the prefix
+  // cache takes its place. Gives how many tokens the sequence holds then.
+  Result<int32_t> keep(std::span<const int32_t> ids) {
+    if (ids.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens to begin with: the prompt is empty");
+    const int32_t own = std::min(common(ids), static_cast<int32_t>(ids.size()) - 1);
+    TESSERA_TRY(truncate(own));
+    const std::lock_guard lock(runtime_->mutex());
+    PagedCache& cache = runtime_->cache();
+    // A conversation that goes on has all that there is; asking for it would only count hits on its own pages.
+    if (own >= cache.page_size().tokens()) return own;
+    SequenceId other = cache.create();
+    const auto adopted = cache.adopt(other, ids);
+    if (adopted && *adopted > own) {
+      std::swap(id_, other);
+      ids_.assign(ids.begin(), ids.begin() + *adopted);
+    }
+    TESSERA_TRY(cache.free(other));
+    if (!adopted) return fail(adopted.error());
+    return length();
+  }
+
+  // How many tokens from the beginning `ids` has in common with what was run.
+  int32_t common(std::span<const int32_t> ids) const {
+    return static_cast<int32_t>(std::ranges::mismatch(ids, ids_).in1 - ids.begin());
+  }
+
   // Forgets the tokens from `length` on.
   Status truncate(int32_t length) {
     const std::lock_guard lock(runtime_->mutex());
@@ -92,6 +119,7 @@ class Sequence {
       TESSERA_TRY(runtime_->forward(id_, ids.first(static_cast<size_t>(chunk.tokens)), chunk.shape));
       ids_.insert(ids_.end(), ids.begin(), ids.begin() + chunk.tokens);
       ids = ids.subspan(static_cast<size_t>(chunk.tokens));
+      TESSERA_TRY(runtime_->cache().publish(id_, ids_));
       if (chunk.shape.logits == LogitRows::kLast && !on_logits) {
         TESSERA_ASSIGN(sampled, runtime_->read_sampled());
       }

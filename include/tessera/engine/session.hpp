@@ -45,7 +45,8 @@ struct Reply {
 struct Branch;   // a Session and its Reply
 
 // One thread at a time: a call that finds another one running (also from its own on_text) gets kBusy. cancel() may be called from any thread.
-// What is in the KV cache already is never run again: every turn runs the tokens behind the longest beginning that both have in common.
+// What is in the KV cache already is never run again: every turn runs the tokens behind the longest beginning that both have in common. A new
+// conversation takes over the whole pages that another one, also one that is gone, began with.
 class Session {
  public:
   // Text as it becomes final: whole UTF-8 characters, never part of a stop string. Return false to end the answer.
@@ -116,8 +117,6 @@ class Session {
   Result<Reply> answer(Conversation talk, const GenerateOptions& options, const OnText& on_text);
   Result<Reply> generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text);
   Status check(const GenerateOptions& options) const;
-  Result<int32_t> keep_cached(const Conversation& talk);
-  int32_t cached(const Conversation& talk) const;
   Status become(Conversation talk);
 
   Model model_;
@@ -205,17 +204,10 @@ inline Status Session::check(const GenerateOptions& options) const {
   return options.validate(model_.config().vocab_size);
 }
 
-// How many tokens from the beginning are in the cache.
-inline int32_t Session::cached(const Conversation& talk) const {
-  const std::span<const int32_t> ids = state_->sequence.ids();
-  const auto same = std::mismatch(talk.tokens.begin(), talk.tokens.end(), ids.begin(), ids.end()).first - talk.tokens.begin();
-  return static_cast<int32_t>(same);
-}
-
 // Takes the place of the present conversation; pages that it has no use for go back.
 inline Status Session::become(Conversation talk) {
   talk_ = std::move(talk);
-  return state_->sequence.truncate(cached(talk_));
+  return state_->sequence.truncate(state_->sequence.common(talk_.tokens));
 }
 
 // Adds a question, with the tokens from the end of the last answer to where the new one begins. When the template rewrites what was said
@@ -290,14 +282,6 @@ inline Result<Reply> Session::answer(Conversation talk, const GenerateOptions& o
   return reply;
 }
 
-// Keeps of the cache what `talk` begins with, but for its last token: what follows that is asked for, so it is run. Gives how many tokens were kept.
-inline Result<int32_t> Session::keep_cached(const Conversation& talk) {
-  if (talk.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
-  const int32_t kept = std::min(cached(talk), static_cast<int32_t>(talk.tokens.size()) - 1);
-  TESSERA_TRY(state_->sequence.truncate(kept));
-  return kept;
-}
-
 inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
@@ -305,7 +289,7 @@ inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions
   Sequence& sequence = state_->sequence;
   TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
   Reply reply;
-  TESSERA_ASSIGN(const int32_t kept, keep_cached(talk));
+  TESSERA_ASSIGN(const int32_t kept, sequence.keep(talk.tokens));
   reply.prompt_tokens = static_cast<int32_t>(talk.tokens.size()) - kept;
 
   const Clock::time_point start = Clock::now();
@@ -357,7 +341,7 @@ inline Result<std::vector<Branch>> Session::branches(std::string_view text, int3
     Conversation talk = talk_;
     TESSERA_TRY(ask(talk, std::string(text)));
     // The prompt is run here, but for its last token, with which each branch begins.
-    TESSERA_ASSIGN(const int32_t kept, keep_cached(talk));
+    TESSERA_ASSIGN(const int32_t kept, state_->sequence.keep(talk.tokens));
     const auto rest = std::span(std::as_const(talk.tokens)).first(talk.tokens.size() - 1).subspan(static_cast<size_t>(kept));
     if (!rest.empty()) TESSERA_TRY(state_->sequence.append(rest, &state_->cancelled));
     std::vector<Branch> made;
