@@ -168,11 +168,11 @@ struct TestTuning {
   }
 };
 
-// `cases`, every fourth once more with f16 activations: so all of the five storages have their turn.
+// `cases`, every fourth (in full, of many more, every ninth) once more with f16 activations: so all of the five storages have their turn.
 template <class Case>
 std::vector<Case> with_halves(std::vector<Case> cases) {
   const size_t count = cases.size();
-  for (size_t i = 0; i < count; i += 4) {
+  for (size_t i = 0; i < count; i += full_tier() ? 9 : 4) {
     cases.push_back(cases[i]);
     cases.back().tuning.activation_type = DType::kF16;
   }
