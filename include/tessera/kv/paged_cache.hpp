@@ -75,7 +75,7 @@ class PagedCache {
   // Makes the full pages of the sequence known. `ids` are all its tokens, from position 0; kInvalidArgument: not as many as its length. Their
   // keys and values must be on the device before anything that is submitted after this call reads them. Costs nothing between full pages.
   // The first one wins: a page whose text is known already by another page stays the sequence's own, and so do the pages after it as long
-  // as that other page is known (who holds a known page holds all before it).
+  // as that other page is known (who holds a known page holds all before it); each page that gets full tries again.
   Status publish(SequenceId id, std::span<const int32_t> ids);
   // Forgets all that was published, e.g. because the device failed; sequences keep their pages. The counters go on.
   void clear_prefix_cache();
