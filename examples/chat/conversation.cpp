@@ -74,6 +74,13 @@ std::string statistics(const tessera::Reply& reply, const Chat& chat) {
   return line + " · " + chat.model.device().info().name;
 }
 
+// Whether all that was printed got where it was to go; says so if not.
+bool written(const Chat& chat) {
+  const bool done = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (!done) chat.status.error("writing the answer failed: is the disk full, or the reader gone?");
+  return done;
+}
+
 int run_once(Chat& chat, const std::string& prompt, bool as_json) {
   const auto reply = chat.session.reply(prompt, chat.generate, as_json ? tessera::Session::OnText() : show);
   if (as_json) std::fputs((reply ? reply_json(*reply, chat.model, chat.generate) : error_json(reply.error())).c_str(), stdout);
@@ -82,10 +89,7 @@ int run_once(Chat& chat, const std::string& prompt, bool as_json) {
     chat.status.error(reply.error().message());
     return chat.interrupt.seen() ? kExitInterrupted : kExitError;
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    chat.status.error("writing the answer failed: is the disk full, or the reader gone?");
-    return kExitError;
-  }
+  if (!written(chat)) return kExitError;
   chat.status.line(statistics(*reply, chat));
   return chat.interrupt.seen() ? kExitInterrupted : 0;
 }
@@ -110,10 +114,7 @@ int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_js
     ++generate.sampler.attempt;
   }
   if (!as_json) std::fputc('\n', stdout);
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    chat.status.error("writing the answers failed: is the disk full, or the reader gone?");
-    return kExitError;
-  }
+  if (!written(chat)) return kExitError;
   for (tessera::Branch& branch : *branches) chat.status.line(statistics(branch.reply, Chat{chat.model, branch.session, chat.generate, chat.status, chat.interrupt}));
   return chat.interrupt.seen() ? kExitInterrupted : 0;
 }

@@ -29,7 +29,7 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("--weights-in", options.weights_in, "storage of weights: " + tessera::storage_names() + " (default: what suits the device)");
   app.add_option("--activations-in", options.activations_in, "storage of activations, likewise");
   app.add_option("--precision", options.precision, "of activations and KV: float, half, or default: f16 KV, and f16 activations on devices that compute in f16")
-      ->check(CLI::IsMember({"default", "half", "float"}))
+      ->check(CLI::IsMember(tessera::precision_names()))
       ->capture_default_str();
   app.add_flag("--json", options.json, "the answer and its figures as a JSON object; with -n one a line");
   CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");

@@ -36,8 +36,9 @@ Status Runtime::forward(SequenceId sequence, std::span<const int32_t> ids, const
   const int32_t count = static_cast<int32_t>(ids.size());
   TESSERA_ASSIGN(const std::optional<PageCopy> unshared, cache_.append(sequence, count));
   Status status = unshared ? copy_page(*unshared) : Status();
+  const int32_t kept = status ? before : before - unshared->tokens;   // nothing is in the page that was to be copied into
   if (status) status = run(sequence, ids, step->second, before);
-  if (!status) (void)cache_.truncate(sequence, before);
+  if (!status) (void)cache_.truncate(sequence, kept);
   return status;
 }
 

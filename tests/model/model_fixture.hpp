@@ -53,6 +53,18 @@ inline std::string without_end(const std::string& path) {
   return biases;
 }
 
+// Loaded once, with a context of 256 tokens, 16 pages: the model is random, so answers are nonsense, which is enough for most tests of sessions. Its
+// vocabulary has the ChatML control tokens.
+inline const Model* tiny_model() {
+  static const Model* model = []() -> const Model* {
+    auto loaded = Model::load(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"), *shared_device(), {.context_tokens = 256});
+    EXPECT_TRUE(loaded) << loaded.error().message();
+    loaded->set_chat_template(*ChatTemplate::named("chatml"));
+    return new Model(std::move(*loaded));
+  }();
+  return model;
+}
+
 inline bool full_tier() { return std::getenv("TESSERA_FULL") != nullptr; }
 
 // All rows of logits for `ids`, [ids.size(), vocab_size].

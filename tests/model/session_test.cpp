@@ -7,17 +7,6 @@
 namespace tessera::test {
 namespace {
 
-// Loaded once: the model is random, so answers are nonsense, which is enough here. Its vocabulary has the ChatML control tokens.
-const Model* tiny_model() {
-  static const Model* model = []() -> const Model* {
-    auto loaded = Model::load(data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"), *shared_device(), {.context_tokens = 256});
-    EXPECT_TRUE(loaded) << loaded.error().message();
-    loaded->set_chat_template(*ChatTemplate::named("chatml"));
-    return new Model(std::move(*loaded));
-  }();
-  return model;
-}
-
 class SessionTest : public testing::Test {
  protected:
   void SetUp() override {

@@ -1,38 +1,23 @@
 // Weights in several device objects: because a device's bindings and images are small, and because the tuning (or the option) says so. On the null
 // device, which refuses whatever is over its limits, and on a real one that is told of smaller limits than it has.
+#include "forwarding_device.hpp"
 #include "model_fixture.hpp"
 
 namespace tessera::test {
 namespace {
 
 // Another device, with limits of its own making. Images above them are refused, as a device of these limits would.
-class LimitedDevice final : public gpu::Device {
+class LimitedDevice final : public ForwardingDevice {
  public:
-  LimitedDevice(const tessera::Device& device, void (*limit)(DeviceInfo&)) : device_(device), inner_(&device_.backend()), info_(inner_->info()) { limit(info_); }
+  LimitedDevice(const tessera::Device& device, void (*limit)(DeviceInfo&)) : ForwardingDevice(device), info_(inner().info()) { limit(info_); }
 
   const DeviceInfo& info() const override { return info_; }
-  Target target() const override { return inner_->target(); }
-  std::string_view compile_options() const override { return inner_->compile_options(); }
-  const gpu::Counters& counters() const override { return inner_->counters(); }
-  Result<std::unique_ptr<gpu::Buffer>> create_buffer(int64_t bytes) override { return inner_->create_buffer(bytes); }
   Result<std::unique_ptr<gpu::Image>> create_image(const Layout& layout) override {
     TESSERA_TRY(check_limits(layout, info_.storage_limits()));
-    return inner_->create_image(layout);
+    return inner().create_image(layout);
   }
-  Result<std::unique_ptr<gpu::Kernel>> compile(const LoweredKernel& lowered) override { return inner_->compile(lowered); }
-  Result<std::unique_ptr<gpu::Kernel>> load(const LoweredKernel& lowered, std::span<const std::byte> binary) override { return inner_->load(lowered, binary); }
-  Result<std::unique_ptr<gpu::CommandList>> create_list() override { return inner_->create_list(); }
-  Status write(gpu::Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) override { return inner_->write(buffer, offset, bytes); }
-  Status read(const gpu::Buffer& buffer, int64_t offset, std::span<std::byte> bytes) override { return inner_->read(buffer, offset, bytes); }
-  Status fill_zero(gpu::Buffer& buffer, int64_t offset, int64_t bytes) override { return inner_->fill_zero(buffer, offset, bytes); }
-  Status copy(std::span<const gpu::BufferCopy> copies) override { return inner_->copy(copies); }
-  Status write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override { return inner_->write_rows(image, row, rows, bytes); }
-  Status read_rows(const gpu::Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) override { return inner_->read_rows(image, row, rows, bytes); }
-  Result<gpu::Fence*> submit(gpu::CommandList& list, bool profiled) override { return inner_->submit(list, profiled); }
 
  private:
-  tessera::Device device_;
-  gpu::Device* inner_;
   DeviceInfo info_;
 };
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tessera/base/log.hpp"
 #include "tessera/tensor/storage.hpp"
@@ -20,6 +21,13 @@ enum class Precision {
 };
 
 inline constexpr std::pair<std::string_view, Precision> kPrecisions[] = {{"default", Precision::kDefault}, {"half", Precision::kHalf}, {"float", Precision::kFloat}};
+
+// What a command line takes.
+inline std::vector<std::string> precision_names() {
+  std::vector<std::string> names;
+  for (const auto& [text, precision] : kPrecisions) names.emplace_back(text);
+  return names;
+}
 
 constexpr std::optional<Precision> precision_from_name(std::string_view name) {
   for (const auto& [text, precision] : kPrecisions)

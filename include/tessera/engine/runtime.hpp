@@ -37,7 +37,8 @@ class Runtime {
   void set_profile(Profile* profile) { executor_.set_profile(profile); }
   std::string dump_plans() const;
 
-  // Runs `ids` (each in the vocabulary) as the next tokens of `sequence` through the step of `shape`. On error the sequence is as before.
+  // Runs `ids` (each in the vocabulary) as the next tokens of `sequence` through the step of `shape`. On error the sequence is as before, or, where the
+  // device failed to copy a shared page, holds the whole pages that it had.
   Status forward(SequenceId sequence, std::span<const int32_t> ids, const StepShape& shape);
 
   // After a step with LogitRows::kLast: the id of the greatest logit; kNumericFault if a logit is not a number.

@@ -28,6 +28,7 @@ class Sequence {
     (void)runtime_->cache().free(id_);
   }
   Sequence(Sequence&&) noexcept = default;
+  Sequence& operator=(Sequence&&) = delete;
 
   // The same tokens, going on by themselves from here. Shares every page: nothing is copied and nothing is run; the first of the two that writes into
   // a page they share, which can only be the last one, gets its own then.
@@ -41,18 +42,17 @@ class Sequence {
     child.ids_.assign(ids_.begin(), ids_.end());
     return child;
   }
-  Sequence& operator=(Sequence&&) = delete;
 
   // Rows of logits of each chunk, [rows, vocab_size], in order.
   using OnLogits = std::function<Status(std::span<const float> rows)>;
 
   // Runs `ids` behind what is there and gives the greedy choice for the token after them. `cancelled` is looked at between chunks:
-  // kCancelled then. On any error the sequence is as before. With `logits`, the last row (kLast) or all rows (kAll) are read back.
+  // kCancelled then. On any error the sequence is as before, but may have lost tokens of its last page where the device failed to copy that. With `logits`, the last row (kLast) or all rows (kAll) are read back.
   Result<int32_t> append(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr, const OnLogits& on_logits = nullptr, LogitRows rows = LogitRows::kLast) {
     TESSERA_TRY(check(ids));
     const int32_t before = length();
     Result<int32_t> sampled = run_chunks(ids, cancelled, on_logits, rows);
-    if (!sampled) (void)truncate(before);
+    if (!sampled) (void)take_back(before);
     return sampled;
   }
 
@@ -97,6 +97,15 @@ class Sequence {
 
  private:
   Sequence(std::shared_ptr<Runtime> runtime, SequenceId id) : runtime_(std::move(runtime)), id_(id) { ids_.reserve(static_cast<size_t>(capacity())); }
+
+  // After a failure: the tokens up to `length`, or as many of them as the cache still has.
+  Status take_back(int32_t length) {
+    const int32_t held = [this] {
+      const std::lock_guard lock(runtime_->mutex());
+      return runtime_->cache().length(id_).value_or(0);
+    }();
+    return truncate(std::min(length, held));
+  }
 
   Status check(std::span<const int32_t> ids) const {
     if (ids.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens to run: the prompt is empty");
