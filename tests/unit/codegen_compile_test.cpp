@@ -267,6 +267,11 @@ TEST(CodegenCompile, EveryTexelInEveryStorageAndElement) {
             EXPECT_EQ(access(true).error().code(), ErrorCode::kUnsupported) << access(true).error().message();
           }
           if (!reads) continue;
+          if (writes && buffer) {
+            header += cat("tensor inout ", texel, " z_", name, " [a, b, c];\n");
+            body += cat("z_", name, ".write(z_", name, ".read(a, 1, 2), a, 1, 2);\n");
+            variant.tensors["z_" + name] = layout;
+          }
           header += cat("tensor in ", texel, " x_", name, " [a, b, c];\ntensor out ", texel, " y_", name, " [a, b, c];\n");
           body += cat("y_", name, ".write(x_", name, ".read(a, 1, 2), a + 1, 0, a % 5);\n");
           variant.tensors["x_" + name] = layout;

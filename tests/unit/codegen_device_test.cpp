@@ -93,6 +93,8 @@ std::vector<WordCase> word_cases(int width) {
       {"float(pack_i8(float4(1.5f, -2.5f, 300.0f, -300.0f)) == 0x807ffe02u ? 1 : 0)", 1.0f},  // to even, saturated
       {"float(dot4_i8u7(q.x, q.y, 5))", 5.0f + 1 * 3 + 127 * 2 + -1 * 1 + -128 * 127},
       {"bits_float(bits_uint(v.y))", f(1)},
+      {"float(mul_hi(q.z, q.w) == 0x0b00ea4eu ? 1 : 0)", 1.0f},
+      {"float(mul_hi(0xffffffffu, 0xffffffffu + q.x - q.x) == 0xfffffffeu ? 1 : 0)", 1.0f},
       {"unpack_half2(pack_half2(float2(v.x, 1.0f / 3.0f))).x", f(0)},
       {"unpack_half2(pack_half2(float2(v.x, 1.0f / 3.0f))).y", 0.33325195f},
       {"float(pack_half2(float2(1.0f, -2.0f)) == 0xc0003c00u ? 1 : 0)", 1.0f},
@@ -228,6 +230,27 @@ std::vector<Layout> layouts(int lanes) {
         out.back().fold = fold;
       }
   return out;
+}
+
+// Every element type that an inout tensor may have: each lane doubles its own texel, three times over.
+TEST_P(CodegenDevice, ATensorIsReadAndWrittenInPlace) {
+  KernelVariant variant{"k", {}, {}, {width()}};
+  variant.tensors = {{"f", test::buffer_of(DType::kF32, 4, {8})}, {"h", test::buffer_of(DType::kF16, 4, {8})}, {"n", test::buffer_of(DType::kI32, 1, {8})}};
+  const auto program = lowered("tensor inout float4 f [i]; tensor inout float4 h [i]; tensor inout int n [i];\nkernel k(8, 1, 1) {\nconst int i = local_id(0);\n"
+                               "for (int time = 0; time < 3; time++) {\nf.write(f.read(i) * 2.0f, i);\nh.write(h.read(i) * 2.0f, i);\nn.write(n.read(i) * 2, i);\n}\n}", variant);
+  const std::vector<float> values = ramp(32);
+  std::vector<uint16_t> halves;
+  std::vector<int32_t> numbers;
+  for (const float value : values) halves.push_back(float_to_half(value));
+  for (int32_t i = 0; i < 8; ++i) numbers.push_back(i - 3);
+  const auto f = filled(values), h = filled(halves), n = filled(numbers);
+  dispatch(*program, {whole(*f), whole(*h), whole(*n)}, {1, 1, 1});
+  EXPECT_TRUE(device->read(*h, 0, std::as_writable_bytes(std::span(halves))));
+  EXPECT_TRUE(device->read(*n, 0, std::as_writable_bytes(std::span(numbers))));
+  const auto found = floats(*f, 0, 32);
+  for (size_t i = 0; i < 32; ++i) EXPECT_EQ(found[i], 8.0f * values[i]);
+  for (size_t i = 0; i < 32; ++i) EXPECT_EQ(half_to_float(halves[i]), 8.0f * values[i]);
+  for (int32_t i = 0; i < 8; ++i) EXPECT_EQ(numbers[static_cast<size_t>(i)], 8 * (i - 3));
 }
 
 class CodegenStorage : public CodegenDevice {

@@ -149,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"tensor out float y [i]\nconst int N;", "k.kernel:1: expected ';' after the declaration, found 'const'"},
         Case{"tensor out float y [i];\nconst int N;", "k.kernel:2: the file has no kernel"},
         Case{"tensor out float y [i];\nconst float N;", "k.kernel:2: the type 'float' is not allowed here"},
-        Case{"tensor inout float y [i];", "k.kernel:1: a tensor is 'in' or 'out', not 'inout'"},
+        Case{"tensor both float y [i];", "k.kernel:1: a tensor is 'in', 'out' or 'inout', not 'both'"},
         Case{"variable int n;", "k.kernel:1: a declaration starts with use, tensor, const, arg, param, shared, fn or kernel, not 'variable'"},
         Case{"tensor out float y [i]; const int N;\nconst int M;\nkernel k(1, 1, 1) { }", "k.kernel:2: the variant gives no value for const 'M'"},
         Case{"tensor out float y [i];\nkernel k(1, 1, 1) { }", "k.kernel: the variant gives a value for 'N', which is not a const of this kernel"},
@@ -164,6 +164,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"const int N;\ntensor out float4 y [i];\nkernel k(1, 1, 1) { }",
              "k.kernel:2: tensor 'y': a texel of float4 has 4 lanes, the layout of this variant 1"},
         Case{"const int N;\ntensor out int y [i];\nkernel k(1, 1, 1) { }",
+             "k.kernel:2: tensor 'y': a texel of int that is written cannot have elements of f32 in storage buffer"},
+        Case{"const int N;\ntensor inout int y [i];\nkernel k(1, 1, 1) { }",
              "k.kernel:2: tensor 'y': a texel of int that is written cannot have elements of f32 in storage buffer"},
         Case{"const int N;\ntensor out double y [i];\nkernel k(1, 1, 1) { }",
              "k.kernel:2: a tensor's texel is float, int or uint, alone or as a vector, not 'double'"},
@@ -198,6 +200,15 @@ INSTANTIATE_TEST_SUITE_P(
              "k.kernel:3: 'v' cannot be assigned to"},
         Case{"const int N; tensor out float y [i];\nfn float f(float v) {\n  return f(v);\n}\nkernel k(1, 1, 1) { y.write(f(1.0f), 0); }",
              "k.kernel:3: 'f' calls itself: the targets have no recursion"}));
+
+// No target reads and writes one image in one dispatch.
+TEST(CodegenErrors, AnImageThatIsReadAndWritten) {
+  for (const Storage storage : {Storage::kImageBuffer, Storage::kImage2D, Storage::kImage2DArray, Storage::kImage3D}) {
+    const KernelVariant of{"k", {}, {{"y", test::layout_of(storage, DType::kF32, 4, {4})}}, {}};
+    EXPECT_EQ(error_of("tensor inout float4 y [i];\nkernel k(1, 1, 1) { }", of),
+              cat("k.kernel:1: tensor 'y': what is 'inout' lives in a buffer, not in storage ", name_of(storage)));
+  }
+}
 
 TEST(CodegenErrors, AWidthThatTheTargetHasNot) {
   KernelVariant of = variant();

@@ -126,6 +126,27 @@ TEST(CodegenLower, ReadsAndWritesFoldTheirAddresses) {
             "  y[3] = x[18] + x[(ids[0] * 16) + int(gl_LocalInvocationID.x)];\n");
 }
 
+// One binding, which either side may use: nothing tells the compiler that it is constant, or that it alone leads to its memory.
+TEST(CodegenLower, ATensorThatIsReadAndWritten) {
+  const std::string text = "tensor inout float4 y [i]; tensor inout uint2 n [i];\nkernel k(1, 1, 1) {\n  y.write(y.read<float>(1) * 2.0f, 1);\n  n.write(n.read(0), 2);\n}";
+  const auto lowered = [&](DType element, Target target) {
+    return lower(KernelTexts{{"k", text}}, {"k", {}, {{"y", buffer_of(element, 4, {8})}, {"n", buffer_of(DType::kU32, 2, {8})}}, {}}, target, {});
+  };
+  const auto opencl = lowered(DType::kF32, Target::kOpenCL), glsl = lowered(DType::kF32, Target::kGlsl);
+  ASSERT_TRUE(opencl && glsl);
+  EXPECT_NE(opencl->text.find("void k(__global float4* y, __global uint2* n) {\n"), std::string::npos) << opencl->text;
+  EXPECT_EQ(test::body_of(*opencl), "  y[1] = y[1] * 2.0f;\n  n[2] = n[0];\n");
+  EXPECT_NE(glsl->text.find("layout(set = 0, binding = 0, std430) buffer y_block_ { vec4 y[]; };\n"
+                            "layout(set = 0, binding = 1, std430) buffer n_block_ { uvec2 n[]; };\n"), std::string::npos) << glsl->text;
+  EXPECT_EQ(test::body_of(*glsl), "  y[1] = y[1] * 2.0f;\n  n[2] = n[0];\n");
+  EXPECT_EQ(opencl->slots, (std::vector<KernelSlot>{{"y", Storage::kBuffer, true}, {"n", Storage::kBuffer, true}}));
+  const auto halves = lowered(DType::kF16, Target::kGlsl);   // both helpers
+  ASSERT_TRUE(halves);
+  EXPECT_EQ(test::body_of(*halves), "  y[1] = store_half4_(load_half4_(y[1]) * 2.0f);\n  n[2] = n[0];\n");
+  EXPECT_NE(halves->text.find("vec4 load_half4_(uvec2 q)"), std::string::npos);
+  EXPECT_NE(halves->text.find("uvec2 store_half4_(vec4 v)"), std::string::npos);
+}
+
 TEST(CodegenLower, AFoldedImage) {
   KernelVariant variant = plain_variant();
   variant.tensors["x"] = layout_of(Storage::kImage2D, DType::kF32, 4, {100, 16});

@@ -99,7 +99,7 @@ inline constexpr PixelRow kPixelRows[] = {{Kind::kFloat, DType::kF32, "f", "", "
 
 struct AccessText {
   std::string text;
-  std::array<std::string_view, 2> needs;  // helpers and extensions, separated by spaces: of the object, of its pixels
+  std::array<std::string_view, 2> needs;  // helpers and extensions, separated by spaces: of the object, of its pixels; of a buffer, to write and to read
 };
 
 // A tensor of the header bound to the layout of this variant.
@@ -130,8 +130,8 @@ class TensorAccess {
       return {cat(place, ", ", pixel_->glsl_format, ") writeonly uniform ", fill(image_->glsl_out, {}), " ", name, ";"), needs()};
     if (image_ != nullptr) return {cat(place, ") uniform ", fill(image_->glsl_in, {}), " ", name, ";"), needs()};
     const std::string element = buffer_ != nullptr ? std::string(buffer_->glsl_type) : spelling_.type(texel_);
-    const std::string_view access = decl_->written ? "writeonly" : "readonly restrict";
-    return {cat(place, ", std430) ", access, " buffer ", name, "_block_ { ", element, " ", name, "[]; };"), needs()};
+    const std::string_view access = decl_->in_place ? "" : decl_->written ? "writeonly " : "readonly restrict ";
+    return {cat(place, ", std430) ", access, "buffer ", name, "_block_ { ", element, " ", name, "[]; };"), needs()};
   }
 
   AccessText read(std::span<const IndexText> coords) const {
@@ -178,6 +178,8 @@ class TensorAccess {
     for (int64_t extent : layout_.grid)
       if (extent < 1) return wrong("the layout has an axis of extent ", extent);
     if (layout_.lanes != lanes) return wrong("a texel of ", decl_->texel, " has ", lanes, " lanes, the layout of this variant ", layout_.lanes);
+    if (decl_->in_place && layout_.storage != Storage::kBuffer)
+      return tessera::fail(ErrorCode::kUnsupported, cat("tensor '", decl_->name, "': what is 'inout' lives in a buffer, not in storage ", name_of(layout_.storage)));
     return is_image(layout_.storage) ? check_image(lanes) : check_buffer();
   }
 
@@ -217,7 +219,8 @@ class TensorAccess {
   }
   std::array<std::string_view, 2> needs() const {
     if (image_ != nullptr) return {decl_->written ? image_->write_needs : image_->read_needs, decl_->written ? pixel_->write_needs : ""};
-    return {buffer_ == nullptr ? "" : decl_->written ? buffer_->write_needs : buffer_->read_needs, ""};
+    if (buffer_ == nullptr) return {};
+    return {decl_->written ? buffer_->write_needs : "", !decl_->written || decl_->in_place ? buffer_->read_needs : ""};
   }
 
   // The pixel `beside` pixels right of `at`.

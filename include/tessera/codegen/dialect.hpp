@@ -130,6 +130,7 @@ inline constexpr Word kWords[] = {
     {"pack_i8", "uint(float4)", "as_uint(convert_char4_sat_rte({0}))", "pack_i8_({0})", "pack_i8_"},
     {"unpack_half2", "float2(uint)", "unpack_half2_({0})", "unpackHalf2x16({0})", "unpack_half2_"},
     {"pack_half2", "uint(float2)", "pack_half2_({0})", "packHalf2x16(round_half_({0}))", "pack_half2_ round_half_"},
+    {"mul_hi", "uint(uint,uint)", "mul_hi({0}, {1})", "mul_hi_({0}, {1})", "mul_hi_"},
     {"dot4_i8u7", "int(uint,uint,int)", "dot4_({0}, {1}, {2})", "dot4_({0}, {1}, {2})", "dot4_"},
     // W bytes at a time
     {"bytes_of", "bytesw(uint4,int)", "bytes_of_({0}, {1})", "({0})[{1}]", "bytes_of_"},
@@ -191,6 +192,12 @@ inline constexpr Helper kHelpers[] = {
   uint q;
   vstore_half2_rte(v, 0, (half*)&q);
   return q;
+})"},
+    {.name = "mul_hi_", .glsl = R"(uint mul_hi_(uint a, uint b) {
+  uint high;
+  uint low;
+  umulExtended(a, b, high, low);
+  return high;
 })"},
     {.name = "load_half4_", .glsl = "vec4 load_half4_(uvec2 q) { return vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y)); }"},
     // The rounding of packHalf2x16 and of stores to images of halves is left to the driver, and some cut: a bias that adds up over a context. Rounded to the

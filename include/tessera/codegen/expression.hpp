@@ -213,7 +213,7 @@ class ExpressionLowering {
       cursor_.fail(line, cat("'", name, ".write' is a statement of its own"));
     } else if (method != "read") {
       cursor_.fail(line, cat("a tensor has no '.", method, "': it has .read(…), .read<TYPE>(…) and .write(value, …)"));
-    } else if (tensor.decl().written) {
+    } else if (tensor.decl().written && !tensor.decl().in_place) {
       cursor_.fail(line, cat("'", name, "' is 'out': it is written, not read"));
     }
     const Type wanted{cursor_.accept("<") ? read_kind(tensor, line) : tensor.texel().kind, tensor.texel().lanes};

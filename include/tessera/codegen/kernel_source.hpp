@@ -18,6 +18,7 @@ struct TensorDecl {
   std::vector<std::string_view> axes;
   TokenRange condition;  // empty: always there
   int line = 0;
+  bool in_place = false;  // inout: what is written is read as well
 };
 
 // `const int NAME;` `arg float name;` `param int name;`
@@ -124,9 +125,10 @@ class KernelSourceParser {
   void tensor(int line) {
     TensorDecl decl;
     decl.line = line;
-    const std::string_view direction = cursor_.expect_name("in or out");
-    if (direction != "in" && direction != "out") cursor_.fail(line, cat("a tensor is 'in' or 'out', not '", direction, "'"));
-    decl.written = direction == "out";
+    const std::string_view direction = cursor_.expect_name("in, out or inout");
+    if (direction != "in" && direction != "out" && direction != "inout") cursor_.fail(line, cat("a tensor is 'in', 'out' or 'inout', not '", direction, "'"));
+    decl.in_place = direction == "inout";
+    decl.written = direction != "in";
     decl.texel = cursor_.expect_name("the type of a texel");
     decl.name = cursor_.expect_name("the tensor's name");
     cursor_.expect("[", "before the tensor's axes");
