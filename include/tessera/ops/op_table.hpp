@@ -11,10 +11,11 @@
 #include "tessera/ops/pack_heads.hpp"
 #include "tessera/ops/rms_norm.hpp"
 #include "tessera/ops/rope_kv.hpp"
+#include "tessera/ops/sample.hpp"
 
 namespace tessera {
 
-inline constexpr std::array<Op, 10> kOps{{
+inline constexpr std::array<Op, 12> kOps{{
     {"embed", ops::plan_embed},
     {"rms_norm", ops::plan_rms_norm},
     {"matmul", ops::plan_matmul},
@@ -25,6 +26,8 @@ inline constexpr std::array<Op, 10> kOps{{
     {"add", ops::plan_elementwise},
     {"take_row", ops::plan_take_row},
     {"argmax", ops::plan_argmax},
+    {"adjust_logits", ops::plan_adjust_logits},
+    {"sample", ops::plan_sample},
 }};
 
 inline const Op* find_op(std::string_view name) {
