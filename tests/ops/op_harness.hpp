@@ -52,6 +52,7 @@ struct TestTuning {
   int blocks_a_lane = 1;
   int tokens_a_lane = 4;
   int parts = 1;         // objects of a weight, at least
+  bool subgroups = false;
 
   Tuning tuning() const {
     Tuning t;
@@ -63,6 +64,7 @@ struct TestTuning {
     t.activation_storage = {activations, true};
     t.activation_type = activation_type;
     t.weight_parts = parts;
+    t.words.subgroups = subgroups;
     return t;
   }
   std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations()); }

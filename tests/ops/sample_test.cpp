@@ -37,7 +37,7 @@ class Sampling {
  public:
   static constexpr int64_t kSpare = 3;
 
-  Sampling(gpu::Device& device, int64_t channels, int64_t rows, int workgroup) : channels_(channels), rows_(rows), runner_(device, {.workgroup = workgroup}) {
+  Sampling(gpu::Device& device, int64_t channels, int64_t rows, const TestTuning& tuning) : channels_(channels), rows_(rows), runner_(device, tuning) {
     GraphBuilder& g = runner_.g;
     const int64_t all = rows + kSpare;
     const ValueId logits = g.output("logits", rows, channels), step_rows = g.input("rows", DType::kI32, 4, {all}), samplers = g.input("samplers", DType::kU32, 4, {all, 4}),
@@ -335,16 +335,18 @@ struct SampleCase {
   int64_t channels = 1;
   int workgroup = 1;
   int batches = 8;
+  bool subgroups = false;
 };
-std::string name_of_case(const testing::TestParamInfo<SampleCase>& info) { return cat("vocab", info.param.channels, "_workgroup", info.param.workgroup); }
+std::string name_of_case(const testing::TestParamInfo<SampleCase>& info) { return cat("vocab", info.param.channels, "_workgroup", info.param.workgroup, info.param.subgroups ? "_subgroups" : ""); }
 std::vector<SampleCase> cases() {
   if (full_tier()) {
     std::vector<SampleCase> all;
     for (const int64_t channels : {1, 2, 3, 5, 127, 4098, 49152, 128256})
-      for (const int workgroup : {1, 4, 64, 256}) all.push_back({channels, workgroup, channels < 10000 ? 24 : 2});
+      for (const int workgroup : {1, 4, 64, 256})
+        for (const bool subgroups : {false, true}) all.push_back({channels, workgroup, channels < 10000 ? 24 : 2, subgroups});
     return all;
   }
-  return {{1, 4}, {3, 1}, {5, 64}, {127, 1}, {127, 4}, {127, 64}, {4098, 4, 3}, {49152, 64, 1}};
+  return {{1, 4}, {3, 1}, {5, 64}, {127, 1}, {127, 4}, {127, 64}, {127, 64, 4, true}, {4098, 4, 3}, {49152, 64, 1}};
 }
 
 class Sample : public OpTest, public testing::WithParamInterface<SampleCase> {
@@ -353,7 +355,8 @@ class Sample : public OpTest, public testing::WithParamInterface<SampleCase> {
   void SetUp() override {
     OpTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    sampling_ = std::make_unique<Sampling>(device(), channels(), kRows, GetParam().workgroup);
+    if (GetParam().subgroups && device().info().subgroup_max == 0) GTEST_SKIP() << device().info().name << " has no subgroups";
+    sampling_ = std::make_unique<Sampling>(device(), channels(), kRows, TestTuning{.workgroup = GetParam().workgroup, .subgroups = GetParam().subgroups});
     TESSERA_ASSERT_OK(sampling_->prepare());
   }
   int64_t channels() const { return GetParam().channels; }
@@ -449,7 +452,7 @@ INSTANTIATE_TEST_SUITE_P(Sample, Sample, testing::ValuesIn(cases()), name_of_cas
 TEST_F(OpTest, DrawsAreDistributedAsTheyShouldBe) {
   constexpr int64_t kVocab = 21, kRows = 512;
   Random random(4);
-  Sampling sampling(device(), kVocab, kRows, 4);
+  Sampling sampling(device(), kVocab, kRows, {.workgroup = 4});
   TESSERA_ASSERT_OK(sampling.prepare());
   const std::vector<float> logits = logits_of(Shape::kPeaked, kVocab, random);
   for (const SamplerOptions& chosen : {SamplerOptions{.temperature = 4}, SamplerOptions{.temperature = 5, .top_k = 12, .top_p = 0.95f, .min_p = 0.01f}}) {
