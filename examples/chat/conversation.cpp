@@ -95,13 +95,11 @@ int run_once(Chat& chat, const std::string& prompt, bool as_json) {
 }
 
 int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_json) {
-  int32_t last = -1;
-  const auto show_branch = [&](int32_t branch, std::string_view text) {
-    if (branch != last) std::printf("%s--- %d of %d ---\n", last < 0 ? "" : "\n", branch + 1, count);
-    last = branch;
-    return show(text);
-  };
-  auto branches = chat.session.branches(prompt, count, chat.generate, as_json ? tessera::Session::OnBranchText() : show_branch);
+  const auto heading = [count](size_t number) { std::printf("%s--- %zu of %d ---\n", number == 1 ? "" : "\n", number, count); };
+  // They are made together: the first is shown while it comes, the others when they are done.
+  const auto show_first = [](int32_t branch, std::string_view text) { return branch != 0 || show(text); };
+  if (!as_json) heading(1);
+  auto branches = chat.session.branches(prompt, count, chat.generate, as_json ? tessera::Session::OnBranchText() : show_first);
   if (!branches) {
     if (as_json) std::puts(error_json(branches.error()).c_str());
     chat.status.error(branches.error().message());
@@ -112,6 +110,10 @@ int run_several(Chat& chat, const std::string& prompt, int32_t count, bool as_js
   for (const tessera::Branch& branch : *branches) {
     if (as_json) std::puts(reply_json(branch.reply, chat.model, generate).c_str());
     ++generate.sampler.attempt;
+  }
+  for (size_t i = 1; !as_json && i < branches->size(); ++i) {
+    heading(i + 1);
+    (void)show((*branches)[i].reply.text);
   }
   if (!as_json) std::fputc('\n', stdout);
   if (!written(chat)) return kExitError;

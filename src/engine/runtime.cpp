@@ -30,24 +30,90 @@ std::string Runtime::dump_plans() const {
 }
 
 Status Runtime::forward(SequenceId sequence, std::span<const int32_t> ids, const StepShape& shape) {
-  const auto step = steps_.find(shape);
-  if (step == steps_.end()) return fail(ErrorCode::kInvalidArgument, cat("no step of ", shape.tokens, " tokens with these logits was planned (LoadOptions::all_logits?)"));
   TESSERA_ASSIGN(const int32_t before, cache_.length(sequence));
-  const int32_t count = static_cast<int32_t>(ids.size());
-  TESSERA_ASSIGN(const std::optional<PageCopy> unshared, cache_.append(sequence, count));
+  TESSERA_ASSIGN(const std::optional<PageCopy> unshared, cache_.append(sequence, static_cast<int32_t>(ids.size())));
   Status status = unshared ? copy_page(*unshared) : Status();
   const int32_t kept = status ? before : before - unshared->tokens;   // nothing is in the page that was to be copied into
-  if (status) status = run(sequence, ids, step->second, before);
+  const StepPart part{.sequence = sequence, .position = before, .ids = ids};
+  if (status) status = run(std::span(&part, 1), shape);
   if (!status) (void)cache_.truncate(sequence, kept);
   return status;
 }
 
-Result<int32_t> Runtime::read_sampled() {
-  int32_t id = -1;
-  TESSERA_TRY(device_.backend().read(*resources_.find(kSampledInput)->buffer, 0, std::as_writable_bytes(std::span(&id, 1))));
-  if (id < 0) return fail(ErrorCode::kNumericFault, cat("the logits are not finite numbers: the model file is damaged, or this device computes wrongly",
+Status Runtime::run(std::span<const StepPart> parts, const StepShape& shape, int32_t steps) {
+  const auto step = steps_.find(shape);
+  if (step == steps_.end()) return fail(ErrorCode::kInvalidArgument, cat("no step of ", shape.tokens, " tokens with these logits was planned (LoadOptions::all_logits?)"));
+  ++runs_;
+  rows_.clear();
+  for (const StepPart& part : parts) {
+    const size_t slot = slot_of(part.sequence);
+    TESSERA_TRY(write_block_table(part.sequence, slot));
+    if (shape.logits != LogitRows::kNone) TESSERA_TRY(write_sampler(part, slot));
+    for (size_t i = 0; i < part.ids.size(); ++i) rows_.push_back({part.ids[i], part.position + static_cast<int32_t>(i), static_cast<int32_t>(slot), -1});
+  }
+  const int32_t active = static_cast<int32_t>(rows_.size());
+  rows_.resize(static_cast<size_t>(shape.tokens));   // a row of logits for each row of the step: those of rows that are not active are told so
+  if (shape.logits == LogitRows::kLast) rows_[0].logits_of = active - 1;
+  for (int32_t i = 0; shape.logits == LogitRows::kAll && i < active; ++i) rows_[static_cast<size_t>(i)].logits_of = i;
+  TESSERA_TRY(write_input<StepRow>(kRowsInput, 0, rows_));
+  return executor_.run(step->second, {.tokens = active}, steps);
+}
+
+size_t Runtime::slot_of(SequenceId sequence) {
+  auto found = std::ranges::find(slots_, sequence, &Slot::sequence);
+  if (found == slots_.end()) found = std::ranges::min_element(slots_, {}, &Slot::used);
+  found->sequence = sequence;
+  found->used = runs_;
+  return static_cast<size_t>(found - slots_.begin());
+}
+
+Status Runtime::write_block_table(SequenceId sequence, size_t slot) {
+  TESSERA_ASSIGN(const BlockTable table, cache_.block_table(sequence));
+  const std::span<const PageId> pages = table.pages;
+  std::vector<PageId>& there = slots_[slot].pages;
+  const size_t known = static_cast<size_t>(std::mismatch(pages.begin(), pages.end(), there.begin(), there.end()).first - pages.begin());
+  if (known == pages.size()) return {};
+  const size_t table_pages = static_cast<size_t>(cache_.pages_for(cache_.max_context_tokens()));
+  there.resize(known);
+  TESSERA_TRY(write_input(kBlockTablesInput, slot * table_pages + known, pages.subspan(known)));
+  there.assign(pages.begin(), pages.end());
+  return {};
+}
+
+// What is chosen is added to the recent tokens by the device itself: it has to be told only where an answer begins, and where another sequence had the slot.
+Status Runtime::write_sampler(const StepPart& part, size_t slot) {
+  static const SamplerOptions kGreedy;
+  const SamplerOptions& options = part.sampler != nullptr ? *part.sampler : kGreedy;
+  Slot& there = slots_[slot];
+  const SamplerWords words = sampler_words(options);
+  const bool same_biases = std::ranges::equal(there.biases, options.logit_bias, [](const LogitBias& a, const LogitBias& b) { return a.id == b.id && a.bias == b.bias; });
+  if (!same_biases && !options.logit_bias.empty()) {
+    TESSERA_TRY(write_input<LogitBias>(kBiasesInput, slot * kMaxDeviceBiases, options.logit_bias));
+  }
+  if (!same_biases) there.biases = options.logit_bias;
+  if (there.sampler != words) TESSERA_TRY(write_input(kSamplersInput, slot, std::span(&words, 1)));
+  const bool known = part.goes_on && there.recent_of == part.sequence;
+  there.sampler = words;
+  there.recent_of = SequenceId{};
+  if (!options.penalizes()) return {};
+  there.recent_of = part.sequence;
+  if (known) return {};
+  recent_.assign(kRecentTokens, 0);
+  const size_t count = std::min(part.tokens.size(), recent_.size());
+  for (size_t at = part.tokens.size() - count; at < part.tokens.size(); ++at) recent_[at % recent_.size()] = part.tokens[at];
+  return write_input<int32_t>(kRecentInput, slot * recent_.size(), recent_);
+}
+
+Status Runtime::read_sampled(size_t rows) {
+  sampled_.resize(rows * kStepsAtOnce);
+  return device_.backend().read(*resources_.find(kSampledInput)->buffer, 0, std::as_writable_bytes(std::span(sampled_)));
+}
+
+Result<SampledToken> Runtime::sampled(size_t row, int32_t position) const {
+  const SampledToken& found = sampled_[row * kStepsAtOnce + static_cast<size_t>(position) % kStepsAtOnce];
+  if (found.id < 0) return fail(ErrorCode::kNumericFault, cat("the logits are not finite numbers: the model file is damaged, or this device computes wrongly",
                                                activation_type_ == DType::kF16 ? ", or an intermediate left the range of f16: then float precision (--precision float) helps" : ""));
-  return id;
+  return found;
 }
 
 Status Runtime::read_logits(int64_t rows, std::vector<float>& out) {
@@ -64,7 +130,12 @@ Status Runtime::set_up(StepPlans plans, const LoadOptions& options) {
   memory_ = plans.memory;
   activation_type_ = plans.activation_type;
   TESSERA_TRY(allocate(plans));
-  table_on_device_.reserve(static_cast<size_t>(cache_.pool().total_pages()));   // a token that takes a page allocates nothing
+  // So that a step allocates nothing.
+  slots_.resize(kSlots);
+  for (Slot& slot : slots_) slot.pages.reserve(static_cast<size_t>(cache_.pages_for(cache_.max_context_tokens())));
+  rows_.reserve(kMaxRows);
+  recent_.reserve(kRecentTokens);
+  sampled_.reserve(kMostRows * kStepsAtOnce);
   TESSERA_TRY(fill_angles());
   TESSERA_TRY(upload(plans, options));
   TESSERA_TRY(file_.unchanged());
@@ -101,8 +172,7 @@ Status Runtime::warm_up() {
   }
   (void)cache_.free(scratch);
   TESSERA_TRY(status);
-  int32_t ignored = 0;   // a read waits for all of it
-  return device_.backend().read(*resources_.find(kSampledInput)->buffer, 0, std::as_writable_bytes(std::span(&ignored, 1)));
+  return read_sampled(1);   // which waits for all of it
 }
 
 Status Runtime::allocate(const StepPlans& plans) {
@@ -148,25 +218,6 @@ Status Runtime::upload(const StepPlans& plans, const LoadOptions& options) {
   for (const Plan& plan : plans.plans)
     for (const auto& [key, weight] : plan.weights) wanted.emplace(key, &weight);
   for (const auto& [key, weight] : wanted) TESSERA_TRY(uploader.upload(*weight));
-  return {};
-}
-
-Status Runtime::run(SequenceId sequence, std::span<const int32_t> ids, Step& step, int32_t position) {
-  gpu::Device& device = device_.backend();
-  TESSERA_TRY(write_block_table(sequence));
-  TESSERA_TRY(device.write(*resources_.find(kIdsInput)->buffer, 0, std::as_bytes(ids)));
-  const int32_t count = static_cast<int32_t>(ids.size());
-  return executor_.run(step, {.position = position, .tokens = count, .last_row = count - 1});
-}
-
-Status Runtime::write_block_table(SequenceId sequence) {
-  TESSERA_ASSIGN(const BlockTable table, cache_.block_table(sequence));
-  const std::span<const PageId> pages = table.pages;
-  const size_t known = static_cast<size_t>(std::mismatch(pages.begin(), pages.end(), table_on_device_.begin(), table_on_device_.end()).first - pages.begin());
-  if (known == pages.size()) return {};
-  table_on_device_.resize(known);
-  TESSERA_TRY(device_.backend().write(*resources_.find(kBlockTableInput)->buffer, static_cast<int64_t>(known) * 4, std::as_bytes(pages.subspan(known))));
-  table_on_device_.assign(pages.begin(), pages.end());
   return {};
 }
 

@@ -76,14 +76,18 @@ Result<Step> Executor::prepare(Plan plan) {
   return step;
 }
 
-Status Executor::run(Step& step, const StepParams& params) {
+Status Executor::run(Step& step, const StepParams& params, int32_t times) {
   Resources::Object* buffer = resources_.find(kParamsResource);
   TESSERA_TRY(device_.write(*buffer->buffer, 0, std::as_bytes(std::span(&params, 1))));
-  auto fence = device_.submit(*step.list, profile_ != nullptr);
-  if (!fence) return fail(std::move(fence).error());
-  if (profile_ == nullptr) return {};
-  TESSERA_TRY((*fence)->wait());
-  profile_->add(step.plan, (*fence)->dispatch_microseconds());
+  if (profile_ == nullptr) {
+    const auto fence = device_.submit(*step.list, {.times = times});
+    return fence ? Status() : fail(fence.error());
+  }
+  for (int32_t run = 0; run < times; ++run) {
+    TESSERA_ASSIGN(gpu::Fence* const fence, device_.submit(*step.list, {.profiled = true}));
+    TESSERA_TRY(fence->wait());
+    profile_->add(step.plan, fence->dispatch_microseconds());
+  }
   return {};
 }
 

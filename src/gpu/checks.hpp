@@ -100,4 +100,9 @@ Status for_each_box(const Layout& layout, int64_t line, int64_t lines, Copy&& co
   return {};
 }
 
+inline Status check_times(const SubmitOptions& options) {
+  if (options.times >= 1 && options.times <= (options.profiled ? 1 : kMaxTimes)) return {};
+  return fail(ErrorCode::kInvalidArgument, cat("submit of ", options.times, " runs", options.profiled ? " with a profile, which is of one" : ""));
+}
+
 }  // namespace tessera::gpu

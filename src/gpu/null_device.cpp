@@ -209,13 +209,16 @@ class NullDeviceImpl final : public NullDevice {
     return answer_zeros(bytes);
   }
 
-  Result<Fence*> submit(CommandList& list, bool) override {
+  Result<Fence*> submit(CommandList& list, const SubmitOptions& options) override {
+    TESSERA_TRY(check_times(options));
     auto* mine = dynamic_cast<NullList*>(&list);
     if (mine == nullptr || !mine->finished()) return fail(ErrorCode::kInvalidArgument, "submit of a list that is not finished");
     ++state_.counters.submissions;
-    ++state_.counters.enqueues;
-    state_.counters.dispatches += mine->size();
-    state_.log.insert(state_.log.end(), mine->lines().begin(), mine->lines().end());
+    for (int32_t run = 0; run < options.times; ++run) {
+      ++state_.counters.enqueues;
+      state_.counters.dispatches += mine->size();
+      state_.log.insert(state_.log.end(), mine->lines().begin(), mine->lines().end());
+    }
     return &mine->fence();
   }
 

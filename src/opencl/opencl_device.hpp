@@ -31,7 +31,7 @@ class OpenClDevice final : public gpu::Device {
   Status write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override;
   Status read_rows(const gpu::Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) override;
 
-  Result<gpu::Fence*> submit(gpu::CommandList& list, bool profiled) override;
+  Result<gpu::Fence*> submit(gpu::CommandList& list, const gpu::SubmitOptions& options) override;
 
  private:
   explicit OpenClDevice(std::unique_ptr<Driver> driver) : driver_(std::move(driver)), transfers_(*driver_) {}

@@ -146,20 +146,22 @@ Status OpenClCommandList::enqueue_recorded(Handle<cl_event>& event) {
   return {};
 }
 
-Result<gpu::Fence*> OpenClCommandList::submit() {
+Result<gpu::Fence*> OpenClCommandList::submit(int32_t times) {
   TESSERA_TRY(submittable());
-  if (commands_ && !driver_.command_buffers.simultaneous) TESSERA_TRY(fence_.wait());  // such a buffer is submitted again only when it is done
   ++driver_.counters.submissions;
-  const uint64_t stamp = driver_.last_kernels = driver_.stamp();
-  Handle<cl_event> last;
-  if (commands_) {
-    TESSERA_TRY(enqueue_recorded(last));
-  } else {
-    for (const Recorded& dispatch : dispatches_)
-      TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
+  for (int32_t run = 0; run < times; ++run) {
+    if (commands_ && !driver_.command_buffers.simultaneous) TESSERA_TRY(fence_.wait());  // such a buffer is submitted again only when it is done
+    const uint64_t stamp = driver_.last_kernels = driver_.stamp();
+    Handle<cl_event> last;
+    if (commands_) {
+      TESSERA_TRY(enqueue_recorded(last));
+    } else {
+      for (const Recorded& dispatch : dispatches_)
+        TESSERA_TRY(enqueue(dispatch, driver_.queue.get(), &dispatch == &dispatches_.back() ? &last : nullptr));
+    }
+    TESSERA_TRY(driver_.check(driver_.cl.Flush(driver_.queue.get()), "clFlush"));
+    fence_.submitted(stamp, std::move(last));
   }
-  TESSERA_TRY(driver_.check(driver_.cl.Flush(driver_.queue.get()), "clFlush"));
-  fence_.submitted(stamp, std::move(last));
   return &fence_;
 }
 

@@ -42,7 +42,7 @@ class OpenClCommandList final : public gpu::CommandList {
   size_t size() const override { return dispatches_.size(); }
 
   const Driver& driver() const { return driver_; }
-  Result<gpu::Fence*> submit();
+  Result<gpu::Fence*> submit(int32_t times);
   // Runs on a queue that takes timestamps, by itself: waits for what was issued before, and for its own end.
   Result<gpu::Fence*> submit_profiled();
 

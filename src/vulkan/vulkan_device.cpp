@@ -88,9 +88,10 @@ Status VulkanDevice::read_rows(const gpu::Image& image, int64_t row, int64_t row
   return transfers_.read_rows(*mine, row, rows, bytes);
 }
 
-Result<gpu::Fence*> VulkanDevice::submit(gpu::CommandList& list, bool profiled) {
+Result<gpu::Fence*> VulkanDevice::submit(gpu::CommandList& list, const gpu::SubmitOptions& options) {
+  TESSERA_TRY(gpu::check_times(options));
   TESSERA_ASSIGN(auto* mine, own<VulkanCommandList>(list, *driver_, "command list"));
-  return profiled ? mine->submit_profiled() : mine->submit();
+  return options.profiled ? mine->submit_profiled() : mine->submit(options.times);
 }
 
 }  // namespace tessera::vulkan

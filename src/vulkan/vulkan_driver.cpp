@@ -96,13 +96,13 @@ void Driver::free_commands(VkCommandBuffer commands) {
   if (commands != VK_NULL_HANDLE) vk.FreeCommandBuffers(device, pool_.get(), 1, &commands);
 }
 
-Result<uint64_t> Driver::submit(VkCommandBuffer commands, VkFence fence) {
+Result<uint64_t> Driver::submit(std::span<const VkCommandBuffer> commands, VkFence fence) {
   TESSERA_TRY(alive());
   TESSERA_TRY(check(vk.ResetFences(device, 1, &fence), "vkResetFences"));
   VkSubmitInfo info{};
   info.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
-  info.commandBufferCount = 1;
-  info.pCommandBuffers = &commands;
+  info.commandBufferCount = static_cast<uint32_t>(commands.size());
+  info.pCommandBuffers = commands.data();
   TESSERA_TRY(check(vk.QueueSubmit(queue, 1, &info, fence), "vkQueueSubmit"));
   ++counters.submissions;
   last_fence_ = fence;

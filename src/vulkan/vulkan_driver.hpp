@@ -71,7 +71,7 @@ class Driver {
   void free_commands(VkCommandBuffer commands);
 
   // Hands `commands` to the queue; `fence` (not pending) tells when they are done. The stamp counts submissions: 1, 2, 3…
-  Result<uint64_t> submit(VkCommandBuffer commands, VkFence fence);
+  Result<uint64_t> submit(std::span<const VkCommandBuffer> commands, VkFence fence);
   // A fence covers every submission before its own, so that waiting for one completes all of them.
   Status wait(VkFence fence, uint64_t stamp);
   // Waits for everything submitted; free when nothing is in flight.

@@ -35,7 +35,7 @@ void barrier(const VulkanApi& vk, VkCommandBuffer commands, VkPipelineStageFlags
 
 VulkanCommandList::~VulkanCommandList() {
   if (!fence_.wait()) driver_.wait_idle();   // the queue may still run it
-  driver_.free_commands(commands_);
+  for (const VkCommandBuffer commands : commands_) driver_.free_commands(commands);
   driver_.free_commands(profiled_);
 }
 
@@ -68,7 +68,8 @@ Status VulkanCommandList::finish() {
   if (finished_) return fail(ErrorCode::kInvalidArgument, "the list is finished already");
   TESSERA_ASSIGN(fence_.fence_, driver_.make_fence());
   if (!dispatches_.empty()) TESSERA_TRY(make_sets());
-  TESSERA_ASSIGN(commands_, record(VK_NULL_HANDLE));
+  TESSERA_ASSIGN(const VkCommandBuffer commands, record(VK_NULL_HANDLE));
+  commands_.push_back(commands);
   finished_ = true;
   ++driver_.counters.lists_recorded;
   return {};
@@ -167,25 +168,32 @@ Status VulkanCommandList::submittable() {
   return fence_.wait();   // a command buffer is submitted again only when it is done
 }
 
-Result<gpu::Fence*> VulkanCommandList::submit() {
+// A command buffer that is submitted twice at once would have to be recorded for that (SIMULTANEOUS_USE), which phones' drivers pay for whenever it runs:
+// runs beyond the first are of copies, recorded when they are first asked for.
+Result<gpu::Fence*> VulkanCommandList::submit(int32_t times) {
   TESSERA_TRY(submittable());
-  TESSERA_ASSIGN(fence_.stamp_, driver_.submit(commands_, fence_.fence_.get()));
+  while (commands_.size() < static_cast<size_t>(times)) {
+    TESSERA_ASSIGN(const VkCommandBuffer copy, record(VK_NULL_HANDLE));
+    commands_.push_back(copy);
+    ++driver_.counters.lists_recorded;
+  }
+  TESSERA_ASSIGN(fence_.stamp_, driver_.submit(std::span(commands_).first(static_cast<size_t>(times)), fence_.fence_.get()));
   fence_.microseconds_.clear();
   ++driver_.counters.enqueues;
-  driver_.counters.dispatches += dispatches_.size();
+  driver_.counters.dispatches += dispatches_.size() * static_cast<size_t>(times);
   return &fence_;
 }
 
 Result<gpu::Fence*> VulkanCommandList::submit_profiled() {
   TESSERA_TRY(submittable());
   if (driver_.found.timestamp_bits == 0) {   // nothing to measure with: an empty profile, the same work
-    TESSERA_TRY(submit());
+    TESSERA_TRY(submit(1));
     TESSERA_TRY(fence_.wait());
     return &fence_;
   }
   if (profiled_ == VK_NULL_HANDLE) TESSERA_TRY(make_timestamps());
   TESSERA_TRY(driver_.drain());
-  TESSERA_ASSIGN(fence_.stamp_, driver_.submit(profiled_, fence_.fence_.get()));
+  TESSERA_ASSIGN(fence_.stamp_, driver_.submit(std::span(&profiled_, 1), fence_.fence_.get()));
   ++driver_.counters.enqueues;
   driver_.counters.dispatches += dispatches_.size();
   TESSERA_TRY(fence_.wait());

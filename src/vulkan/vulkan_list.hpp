@@ -33,7 +33,7 @@ class VulkanCommandList final : public gpu::CommandList {
 
   const Driver& driver() const { return driver_; }
   // Returns once the work is handed over.
-  Result<gpu::Fence*> submit();
+  Result<gpu::Fence*> submit(int32_t times);
   // The same work with a timestamp and a full barrier after every dispatch, recorded when it is first asked for. Waits.
   Result<gpu::Fence*> submit_profiled();
 
@@ -61,7 +61,7 @@ class VulkanCommandList final : public gpu::CommandList {
   std::vector<Recorded> dispatches_;
   Handle<VkDescriptorPool> pool_;
   Handle<VkQueryPool> timestamps_;
-  VkCommandBuffer commands_ = VK_NULL_HANDLE;
+  std::vector<VkCommandBuffer> commands_;   // as often as the list ran in one submission; all alike
   VkCommandBuffer profiled_ = VK_NULL_HANDLE;
   bool finished_ = false;
 };

@@ -173,7 +173,7 @@ Status Transfers::run(Record&& record) {
   barrier.dstAccessMask = VK_ACCESS_HOST_READ_BIT;
   driver_.vk.CmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, nullptr, 0, nullptr);
   TESSERA_TRY(driver_.check(driver_.vk.EndCommandBuffer(commands_), "vkEndCommandBuffer"));
-  TESSERA_ASSIGN(const uint64_t stamp, driver_.submit(commands_, fence_.get()));
+  TESSERA_ASSIGN(const uint64_t stamp, driver_.submit(std::span(&commands_, 1), fence_.get()));
   return driver_.wait(fence_.get(), stamp);
 }
 

@@ -187,15 +187,40 @@ TEST_F(ForkTest, BranchesThatMakeNoSenseAreRefused) {
   EXPECT_EQ(too_long.error().code(), ErrorCode::kContextFull);
 }
 
-TEST_F(ForkTest, CancelledBranchesAreFewer) {
+TEST_F(ForkTest, CancelEndsAllBranches) {
   Session session(*tiny_model());
-  const auto branches = session.branches("x", 4, drawn(), [&](int32_t branch, std::string_view) {
+  GenerateOptions options = drawn();
+  options.max_tokens = 100;
+  options.sampler.logit_bias = never_ending(*tiny_model());
+  const auto branches = session.branches("x", 4, options, [&](int32_t branch, std::string_view) {
     if (branch == 1) session.cancel();
     return true;
   });
   ASSERT_TRUE(branches) << branches.error().message();
-  ASSERT_EQ(branches->size(), 2u);
-  EXPECT_EQ((*branches)[1].reply.stop_reason, StopReason::kCancelled);
+  ASSERT_EQ(branches->size(), 4u);
+  for (const Branch& branch : *branches) {
+    EXPECT_EQ(branch.reply.stop_reason, StopReason::kCancelled);
+    EXPECT_LT(branch.reply.tokens, 100);
+    EXPECT_FALSE(branch.reply.text.empty());
+  }
+}
+
+// Of all branches one stops: the others go on as if they were alone.
+TEST_F(ForkTest, ABranchThatEndsLeavesTheOthersAsTheyAre) {
+  const auto texts_of = [](int32_t stop) {
+    Session session(*tiny_model());
+    const auto branches = session.branches("x", 3, drawn(), [&](int32_t branch, std::string_view) { return branch != stop; });
+    EXPECT_TRUE(branches);
+    std::vector<std::string> texts;
+    for (const Branch& branch : *branches) texts.push_back(branch.reply.text);
+    return texts;
+  };
+  const auto whole = texts_of(-1), cut = texts_of(1);
+  ASSERT_EQ(cut.size(), 3u);
+  EXPECT_EQ(cut[0], whole[0]);
+  EXPECT_EQ(cut[2], whole[2]);
+  EXPECT_LT(cut[1].size(), whole[1].size());
+  EXPECT_TRUE(whole[1].starts_with(cut[1]));
 }
 
 // The pool has 16 pages. Each branch needs some of its own; when they run out the error says so and the conversation stands.
@@ -205,8 +230,7 @@ TEST_F(ForkTest, BranchesThatDoNotFitAreAnErrorAndLeaveNoPages) {
   const int32_t before = pages().live_pages;
   GenerateOptions long_answers = drawn();
   long_answers.max_tokens = 120;
-  for (int32_t id = 0; id < tiny_model()->config().vocab_size; ++id)
-    if (tiny_model()->tokenizer()->ends_text(id)) long_answers.sampler.logit_bias.push_back({id, -INFINITY});
+  long_answers.sampler.logit_bias = never_ending(*tiny_model());
   const auto branches = session.branches("x", 4, long_answers);
   ASSERT_FALSE(branches) << "answers of 120 tokens, three of which take 24 pages";
   EXPECT_EQ(branches.error().code(), ErrorCode::kOutOfMemory) << branches.error().message();

@@ -27,7 +27,7 @@ class ForwardingDevice : public gpu::Device {
   Status copy(std::span<const gpu::BufferCopy> copies) override { return inner_->copy(copies); }
   Status write_rows(gpu::Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) override { return inner_->write_rows(image, row, rows, bytes); }
   Status read_rows(const gpu::Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) override { return inner_->read_rows(image, row, rows, bytes); }
-  Result<gpu::Fence*> submit(gpu::CommandList& list, bool profiled) override { return inner_->submit(list, profiled); }
+  Result<gpu::Fence*> submit(gpu::CommandList& list, const gpu::SubmitOptions& options) override { return inner_->submit(list, options); }
 
  protected:
   gpu::Device& inner() const { return *inner_; }

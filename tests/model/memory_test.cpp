@@ -93,25 +93,64 @@ TEST_F(MemoryTest, SteadyStateMakesNothingNew) {
   // Each of them one call of the driver; on OpenCL, where its command buffers are not used, one a dispatch.
   const uint64_t enqueues = after.enqueues - before.enqueues;
   EXPECT_EQ(enqueues, after.enqueues > after.submissions ? after.dispatches - before.dispatches : kTokens + 5);
-  EXPECT_EQ(after.bytes_read - before.bytes_read, 4 * (kTokens + 5));   // ids only: activations never visit the host
+  EXPECT_EQ(after.bytes_read - before.bytes_read, sizeof(SampledToken) * kStepsAtOnce * (kTokens + 5));   // ids only: activations never visit the host
+}
+
+// An answer of `tokens`, and what happened between its 9th and the 8th before its last.
+struct Steady {
+  int64_t allocations = 0;
+  gpu::Counters before, after;
+};
+Steady steady_answer(const Model& model, const SamplerOptions& options, int32_t tokens) {
+  Sequence sequence(model.runtime());
+  Steady steady;
+  int32_t made = 0;
+  Request request;
+  request.sequence = sequence.id();
+  request.tokens = {5, 6, 7};
+  request.remaining = tokens + 1;   // one of them by the prompt's own step
+  request.sampler = options;
+  request.on_token = [&](int32_t) -> std::optional<StopReason> {
+    ++made;
+    if (made == 1 + kStepsAtOnce) steady = {allocation_count, model.runtime()->counters(), {}};
+    if (made == 1 + tokens - kStepsAtOnce) steady = {allocation_count - steady.allocations, steady.before, model.runtime()->counters()};
+    return std::nullopt;
+  };
+  Request* const requests[] = {&request};
+  model.engine().run(requests, [] {}, [] {});
+  EXPECT_TRUE(request.outcome->has_value());
+  EXPECT_EQ(made, tokens + 1);
+  return steady;
 }
 
 // The whole chain on the host: the logits come back, and that is all that is new.
 TEST_F(MemoryTest, SampledTokensAllocateNothing) {
   const auto model = Model::load(tiny_model_path(), *device_, {.context_tokens = 256});
   ASSERT_TRUE(model) << model.error().message();
-  Sequence sequence(model->runtime());
-  TokenChooser chooser(sequence, {.temperature = 0.9f, .top_k = 200, .top_p = 0.95f, .min_p = 0.01f, .typical_p = 0.98f, .repetition_penalty = 1.1f, .presence_penalty = 0.1f,
-                                  .frequency_penalty = 0.1f, .repeat_last_n = -1, .logit_bias = {{5, -1.0f}}, .seed = 3});
-  int32_t id = *chooser.after(std::vector<int32_t>{5, 6, 7});
-  for (int i = 0; i < 2; ++i) id = *chooser.after(std::span(&id, 1));
-  const gpu::Counters before = model->runtime()->counters();
-  const int64_t allocations = allocation_count;
-  constexpr int kTokens = 40;   // crosses pages
-  for (int i = 0; i < kTokens; ++i) id = *chooser.after(std::span(&id, 1));
-  EXPECT_EQ(allocation_count - allocations, 0);
-  EXPECT_EQ(sequence.ids().size(), 3u + 2 + kTokens);
-  EXPECT_EQ(model->runtime()->counters().buffers_created, before.buffers_created);
+  const SamplerOptions options{.temperature = 0.9f, .top_k = 200, .top_p = 0.95f, .min_p = 0.01f, .typical_p = 0.98f, .repetition_penalty = 1.1f, .presence_penalty = 0.1f,
+                               .frequency_penalty = 0.1f, .repeat_last_n = -1, .logit_bias = {{5, -1.0f}}, .seed = 3};
+  ASSERT_FALSE(device_can_sample(options));
+  const Steady made = steady_answer(*model, options, 48);
+  EXPECT_EQ(made.allocations, 0);
+  EXPECT_EQ(made.after.buffers_created, made.before.buffers_created);
+}
+
+// Several steps in one submission, whose tokens feed each other on the device: all that comes back are ids.
+TEST_F(MemoryTest, TokensChosenOnTheDeviceComeBackByTheHandful) {
+  const auto model = Model::load(tiny_model_path(), *device_, {.context_tokens = 256});
+  ASSERT_TRUE(model) << model.error().message();
+  for (const SamplerOptions& options : {SamplerOptions{}, SamplerOptions{.temperature = 0.9f, .top_k = 20, .top_p = 0.9f, .min_p = 0.01f, .repetition_penalty = 1.2f, .logit_bias = {{7, 1.0f}}, .seed = 3}}) {
+    ASSERT_TRUE(device_can_sample(options));
+    const Steady made = steady_answer(*model, options, 8 * kStepsAtOnce);
+    const uint64_t tokens = 6 * kStepsAtOnce;
+    EXPECT_EQ(made.allocations, 0);
+    EXPECT_EQ(made.after.submissions - made.before.submissions, tokens / kStepsAtOnce);
+    EXPECT_EQ(made.after.synchronizations - made.before.synchronizations, tokens / kStepsAtOnce);
+    EXPECT_LE(made.after.bytes_read - made.before.bytes_read, 16 * tokens);
+    EXPECT_EQ(made.after.lists_recorded, made.before.lists_recorded);
+    EXPECT_EQ(made.after.descriptor_updates, made.before.descriptor_updates);
+    EXPECT_EQ(made.after.programs_compiled + made.after.programs_loaded, made.before.programs_compiled + made.before.programs_loaded);
+  }
 }
 
 TEST_F(MemoryTest, SecondStartCompilesNothing) {

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -134,5 +135,13 @@ inline const std::vector<Storages> kStorages = [] {
   }
   return all;
 }();
+
+// Answers that only max_tokens ends.
+inline std::vector<LogitBias> never_ending(const Model& model) {
+  std::vector<LogitBias> biases;
+  for (int32_t id = 0; id < model.config().vocab_size; ++id)
+    if (model.tokenizer()->ends_text(id)) biases.push_back({id, -std::numeric_limits<float>::infinity()});
+  return biases;
+}
 
 }  // namespace tessera::test

@@ -312,7 +312,7 @@ TEST_F(SessionTest, NothingChangesAConversationThatIsBeingAnswered) {
   EXPECT_EQ(session.messages().size(), 2u);
 }
 
-TEST_F(SessionTest, GreedyWithPenaltiesIsChosenOnTheHost) {
+TEST_F(SessionTest, GreedyWithPenaltiesIsChosenOnTheDeviceAndOnTheHost) {
   const std::string plain = Session(*tiny_model()).reply("x", {.max_tokens = 24})->text;
   // Neutral values take the device's way; a window of nothing too.
   EXPECT_EQ(Session(*tiny_model()).reply("x", {.max_tokens = 24, .sampler = {.repetition_penalty = 5.0f, .repeat_last_n = 0}})->text, plain);
@@ -320,6 +320,23 @@ TEST_F(SessionTest, GreedyWithPenaltiesIsChosenOnTheHost) {
   const auto varied = Session(*tiny_model()).reply("x", {.max_tokens = 24, .sampler = {.presence_penalty = 100.0f, .repeat_last_n = -1}});
   ASSERT_TRUE(varied);
   EXPECT_NE(varied->text, plain);
+  // Within the window that the device knows (the conversation is shorter): the same text from both.
+  const auto on_device = Session(*tiny_model()).reply("x", {.max_tokens = 24, .sampler = {.presence_penalty = 100.0f, .repeat_last_n = 256}});
+  ASSERT_TRUE(on_device);
+  EXPECT_EQ(on_device->text, varied->text);
+}
+
+// Draws are named by seed and position: where they are made does not show, nor how many tokens a submission makes.
+TEST_F(SessionTest, DrawsOnTheDeviceAreThoseOfTheHost) {
+  for (const uint64_t seed : {1u, 2u, 3u, 4u}) {
+    SamplerOptions device{.temperature = 0.8f, .top_k = 50, .top_p = 0.9f, .min_p = 0.02f, .repetition_penalty = 1.2f, .repeat_last_n = 256, .seed = seed}, host = device;
+    host.repeat_last_n = -1;   // further back than the device looks, and here the same tokens
+    ASSERT_TRUE(device_can_sample(device));
+    ASSERT_FALSE(device_can_sample(host));
+    const auto a = Session(*tiny_model()).reply("x", {.max_tokens = 40, .sampler = device}), b = Session(*tiny_model()).reply("x", {.max_tokens = 40, .sampler = host});
+    ASSERT_TRUE(a && b);
+    EXPECT_EQ(a->text, b->text) << "seed " << seed;
+  }
 }
 
 TEST_F(SessionTest, PagesComeBack) {

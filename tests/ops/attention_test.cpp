@@ -100,7 +100,7 @@ TEST_P(Attention, EqualsReference) {
   for (const int64_t shape : {1, 8, 32}) {
     OpRunner run(device(), c.tuning);
     const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()};
-    const ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.g.input("block_table", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())})};
+    const ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())}), static_cast<int64_t>(kBlockTable.size())};
     const ValueId y = ops::attention(run.g, run.g.activation("q", shape, width), kv, c.shape);
     run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
@@ -130,7 +130,7 @@ TEST_P(Attention, EqualsReference) {
       TESSERA_ASSERT_OK(run.write("attention", "q", padded));
       TESSERA_ASSERT_OK(run.write_raw("attention", "k_pages", in_pages(c, k)));
       TESSERA_ASSERT_OK(run.write_raw("attention", "v_pages", in_pages(c, v)));
-      TESSERA_ASSERT_OK(run.write_raw("attention", "block_table", kBlockTable));
+      TESSERA_ASSERT_OK(run.write_raw("attention", "block_tables", kBlockTable));
       TESSERA_ASSERT_OK(run.run({.position = static_cast<int32_t>(position), .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
       const auto found = run.read("attention", "y");
       TESSERA_ASSERT_OK(found);

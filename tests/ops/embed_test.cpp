@@ -41,7 +41,7 @@ TEST_P(Embed, EqualsReference) {
     SCOPED_TRACE(cat(tokens, " of ", shape, " tokens"));
     OpRunner run(device(), c.tuning);
     if (c.limit != nullptr) c.limit(run.limits());
-    const ValueId y = ops::embed(run.g, run.g.input("ids", DType::kI32, 1, {64}), run.weight(table), shape);
+    const ValueId y = ops::embed(run.g, run.rows(), run.weight(table), shape);
     run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     ASSERT_GE(run.plan().weights.begin()->second.placement.parts.size(), c.parts);
@@ -55,8 +55,10 @@ TEST_P(Embed, EqualsReference) {
     ids[4] = -1;
     ids[5] = INT32_MAX;
     ids[6] = INT32_MIN;
-    TESSERA_ASSERT_OK(run.write_raw("embed", "ids", ids));
-    TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
+    std::vector<StepRow> rows(ids.size());
+    for (size_t i = 0; i < ids.size(); ++i) rows[i].id = ids[i];
+    rows[0].logits_of = 0;
+    TESSERA_ASSERT_OK(run.run(rows, static_cast<int32_t>(tokens)));
     for (int32_t& id : ids) id = std::clamp(id, 0, static_cast<int32_t>(c.vocab - 1));
     Matrix expected(tokens, c.channels);
     ops::embed_reference(ids.data(), table.values.values.data(), expected.values.data(), tokens, c.channels);

@@ -105,10 +105,13 @@ class OpRunner {
     weights_.emplace(w.ref.name, &w);
     return g.weight({.name = w.ref.name, .type = w.ref.type, .rows = w.ref.columns, .columns = 1, .bias = true});
   }
+  // The rows of a step, one input whoever asks for it; run() writes them.
+  static constexpr int64_t kRows = 64;
+  ValueId rows() { return rows_ != kNoValue ? rows_ : rows_ = g.input("rows", DType::kI32, 4, {kRows}); }
   // Asks for `y` as a result of the graph, in a buffer that the host reads.
   void output(ValueId y) { g.graph()[y].role = ValueRole::kOutput; }
   // Asks for `y` as an intermediate, in the storage and type that the tuning gives those: a last node reads it where that is no buffer of floats.
-  void intermediate(ValueId y) { tuning_.activation_storage.storage == Storage::kBuffer && tuning_.activation_type == DType::kF32 ? output(y) : output(ops::take_row(g, y)); }
+  void intermediate(ValueId y) { tuning_.activation_storage.storage == Storage::kBuffer && tuning_.activation_type == DType::kF32 ? output(y) : output(ops::take_row(g, y, rows())); }
 
   // Plans, makes every object, uploads weights, compiles, records. Everything else is untouched.
   Status prepare(const StepShape& shape) {
@@ -157,9 +160,23 @@ class OpRunner {
     return write_bytes(object_of(kernel, slot), {raw.begin(), raw.end()}, false);
   }
 
-  Status run(const StepParams& params) {
+  // A chunk of one sequence, in slot 0: `tokens` of it from `position` on, and the row whose logits are asked for.
+  struct Chunk {
+    int32_t position = 0;
+    int32_t tokens = 1;
+    int32_t last_row = 0;
+  };
+  Status run(const Chunk& chunk) {
+    std::vector<StepRow> rows(kRows);
+    for (int32_t t = 0; t < chunk.tokens; ++t) rows[static_cast<size_t>(t)].position = chunk.position + t;
+    rows[0].logits_of = chunk.last_row;
+    return run(rows, chunk.tokens);
+  }
+  // The first `active` of `rows`.
+  Status run(const std::vector<StepRow>& rows, int32_t active) {
+    if (Resources::Object* input = resources_.find("rows")) TESSERA_TRY(device_.write(*input->buffer, 0, std::as_bytes(std::span(rows))));
     TESSERA_ASSIGN(arena_before_, arena_bytes());
-    return executor_.run(step_, params);
+    return executor_.run(step_, {.tokens = active});
   }
 
   // All of the tensor of a slot, padding included: [rows of the object, channels padded to what the layout holds].
@@ -258,6 +275,7 @@ class OpRunner {
   ProgramCache cache_;
   Executor executor_;
   Step step_;
+  ValueId rows_ = kNoValue;
   std::map<std::string, const TestWeight*> weights_;
   std::vector<std::byte> arena_before_;
 };

@@ -80,7 +80,7 @@ class RopeTest : public OpTest {
  protected:
   ops::KvPages pages(OpRunner& run, const RopeCase& c) {
     const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()};
-    return {run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.g.input("block_table", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())})};
+    return {run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())}), static_cast<int64_t>(kBlockTable.size())};
   }
   ValueId angles(OpRunner& run, const RopeCase& c) { return run.g.input("angles", DType::kF32, 4, {kPositions, c.shape.slices()}); }
 
@@ -134,7 +134,7 @@ TEST_P(RopeKv, EqualsReference) {
       TESSERA_ASSERT_OK(run.write("rope_kv", "k", in_k.value));
       TESSERA_ASSERT_OK(run.write("rope_kv", "v", in_v.value));
       TESSERA_ASSERT_OK(run.write_raw("rope_kv", "angles", table));
-      TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_table", kBlockTable));
+      TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_tables", kBlockTable));
       TESSERA_ASSERT_OK(run.run({.position = static_cast<int32_t>(position), .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
       const Bounded out = rotated(in_q, table, position, c.shape);
       const auto found = run.read("rope_kv", "q_out");
@@ -183,7 +183,7 @@ TEST_P(StackedQkv, EqualsReferences) {
     const Matrix input = Random(4).matrix(tokens, columns);
     TESSERA_ASSERT_OK(run.write(shape == 1 ? "gemv" : "gemm", "x", input));
     TESSERA_ASSERT_OK(run.write_raw("rope_kv", "angles", table));
-    TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_table", kBlockTable));
+    TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_tables", kBlockTable));
     TESSERA_ASSERT_OK(run.run({.position = position, .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
     const auto projected = [&](const TestWeight& w) {
       Bounded y{Matrix(tokens, w.ref.rows), Matrix(tokens, w.ref.rows)};

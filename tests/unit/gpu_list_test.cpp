@@ -175,7 +175,7 @@ TEST_P(GpuListTest, FenceWaitsOnceAndProfilesOnRequest) {
   EXPECT_EQ(device->counters().synchronizations, waited);
   EXPECT_TRUE((*plain)->dispatch_microseconds().empty());
 
-  const auto profiled = device->submit(*list, true);
+  const auto profiled = device->submit(*list, {.profiled = true});
   ASSERT_TRUE(profiled) << profiled.error().message();
   ASSERT_TRUE((*profiled)->wait());
   const std::vector<double> times = (*profiled)->dispatch_microseconds();

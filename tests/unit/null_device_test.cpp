@@ -54,7 +54,7 @@ TEST_F(NullDeviceTest, LogsEachSubmittedDispatchAsALine) {
   ASSERT_TRUE(list->finish());
   EXPECT_TRUE(device->log().empty());
   ASSERT_TRUE(device->submit(*list));
-  auto fence = std::move(*device->submit(*list, true));
+  auto fence = std::move(*device->submit(*list, {.profiled = true}));
   ASSERT_TRUE(fence->wait());
   EXPECT_TRUE(fence->dispatch_microseconds().empty());
   const std::string line = "layer 0: add grid 3x2x1 of 8x2x1 x=buffer[64+512] y=image2d 8 x 4 count=7";

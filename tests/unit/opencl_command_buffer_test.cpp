@@ -165,7 +165,7 @@ Outcome chain(Device& device, int times) {
   outcome.submitted.submissions = (after.submissions - before.submissions) / static_cast<uint64_t>(times);
   outcome.submitted.kernels_created = after.kernels_created - before.kernels_created;
   outcome.submitted.synchronizations = after.synchronizations - before.synchronizations;
-  const auto profiled = device.submit(*list, true);
+  const auto profiled = device.submit(*list, {.profiled = true});
   EXPECT_TRUE(profiled) << profiled.error().message();
   EXPECT_EQ((*profiled)->dispatch_microseconds().size(), list->size());
   const auto fence = device.submit(*list);
@@ -276,7 +276,7 @@ TEST_F(CommandBufferTest, FailureToSubmitIsReported) {
   ASSERT_FALSE(submitted);
   expect_error(fail(submitted.error()), ErrorCode::kDriver, {"clEnqueueCommandBufferKHR", "CL_INVALID_COMMAND_BUFFER_KHR (-1138)"});
   EXPECT_EQ(refused.device->counters().dispatches, 0u);
-  EXPECT_TRUE(refused.device->submit(*refused.list, true));  // the profiled path is the loop
+  EXPECT_TRUE(refused.device->submit(*refused.list, {.profiled = true}));  // the profiled path is the loop
 
   found.command_buffers.cl.EnqueueCommandBufferKHR = [](cl_uint, cl_command_queue*, cl_command_buffer_khr, cl_uint, const cl_event*, cl_event*) -> cl_int {
     return CL_DEVICE_NOT_AVAILABLE;

@@ -60,14 +60,14 @@ TEST_F(Passes, RemoveUnusedKeepsWhatLeadsToResults) {
   const ValueId x = activation("x"), h = matmul(x, weight("a"), "h"), y = matmul(h, weight("b"), "y");
   matmul(h, weight("c"), "unused");
   g.graph()[y].role = ValueRole::kOutput;
-  ops::argmax(g, matmul(x, weight("d"), "z"), g.input("id", DType::kI32, 1, {1}));
+  ops::sample(g, matmul(x, weight("d"), "z"), g.input("samplers", DType::kU32, 4, {1, 4}), g.input("rows", DType::kI32, 4, {1}), g.input("recent", DType::kI32, 1, {1, 256}), g.input("ids", DType::kU32, 2, {1, 8}));
   passes::remove_unused(g.graph());
-  EXPECT_EQ(text(), "h = matmul(x=x, w=a)\ny = matmul(x=h, w=b)\nz = matmul(x=x, w=d)\nid = argmax(x=z)\n");
+  EXPECT_EQ(text(), "h = matmul(x=x, w=a)\ny = matmul(x=h, w=b)\nz = matmul(x=x, w=d)\nids, rows, recent = sample(logits=z, samplers=samplers, rows=rows)\n");
 }
 
 TEST_F(Passes, RemoveUnusedKeepsWritesOfState) {
   const ops::AttentionShape shape{2, 2, 16, 16};
-  const ops::KvPages kv{g.state("kp", DType::kF32, 4, {1, 2, 16, 4}), g.state("vp", DType::kF32, 4, {1, 2, 16, 4}), g.input("table", DType::kI32, 1, {1})};
+  const ops::KvPages kv{g.state("kp", DType::kF32, 4, {1, 2, 16, 4}), g.state("vp", DType::kF32, 4, {1, 2, 16, 4}), g.input("rows", DType::kI32, 4, {8}), g.input("tables", DType::kI32, 1, {1}), 1};
   const ValueId x = activation("x");
   const ValueId q = ops::rope_kv(g, matmul(x, weight("wq"), "q"), matmul(x, weight("wk"), "k"), matmul(x, weight("wv"), "v"), g.input("angles", DType::kF32, 4, {16, 4}), kv, shape);
   ops::attention(g, q, kv, shape);  // nobody reads it: the last layer of a chunk without logits
@@ -137,7 +137,7 @@ TEST_F(Passes, FoldGatedLeavesOutputsAlone) {
 class StackMatmuls : public Passes {
  protected:
   void rope(ValueId q, ValueId k, ValueId v) {
-    const ops::KvPages kv{g.state("kp", DType::kF32, 4, {1, 1, 16, 4}), g.state("vp", DType::kF32, 4, {1, 1, 16, 4}), g.input("table", DType::kI32, 1, {1})};
+    const ops::KvPages kv{g.state("kp", DType::kF32, 4, {1, 1, 16, 4}), g.state("vp", DType::kF32, 4, {1, 1, 16, 4}), g.input("rows", DType::kI32, 4, {8}), g.input("tables", DType::kI32, 1, {1}), 1};
     named(ops::rope_kv(g, q, k, v, g.input("angles", DType::kF32, 4, {16, 4}), kv, {2, 1, 16, 16}), "turned");
   }
 };
@@ -147,7 +147,7 @@ TEST_F(StackMatmuls, MakesRangesOfOneResult) {
   rope(q, k, v);
   passes::stack_matmuls(g.graph());
   EXPECT_EQ(text(), "wq + wk + wv = matmul(x=x, w=wq + wk + wv)\n"
-                    "turned, kp, vp = rope_kv(q=q@0 of [wq + wk + wv], k=k@32 of [wq + wk + wv], v=v@48 of [wq + wk + wv], angles=angles, block_table=table)\n");
+                    "turned, kp, vp = rope_kv(q=q@0 of [wq + wk + wv], k=k@32 of [wq + wk + wv], v=v@48 of [wq + wk + wv], angles=angles, rows=rows, block_tables=tables)\n");
   const Graph& graph = g.graph();
   EXPECT_EQ(graph[graph.nodes[0].output("y")].channels, 64);
   EXPECT_EQ(graph[graph.nodes[0].input("w")].weight.key(), "wq+wk+wv");
@@ -175,7 +175,7 @@ TEST_F(StackMatmuls, StacksQAndKWhenVIsOfAnotherType) {
   rope(q, k, v);
   passes::stack_matmuls(g.graph());
   EXPECT_EQ(text(), "wq + wk = matmul(x=x, w=wq + wk)\nv = matmul(x=x, w=wv)\n"
-                    "turned, kp, vp = rope_kv(q=q@0 of [wq + wk], k=k@32 of [wq + wk], v=v, angles=angles, block_table=table)\n");
+                    "turned, kp, vp = rope_kv(q=q@0 of [wq + wk], k=k@32 of [wq + wk], v=v, angles=angles, rows=rows, block_tables=tables)\n");
 }
 
 TEST_F(StackMatmuls, NeedsNeighboursOfOneType) {  // q and v are alike, k between them is not

@@ -85,13 +85,13 @@ Names repeated(Names head, const Names& layer, const Names& tail) {
 TEST(Planner, DecodeTakesSixDispatchesALayer) {
   const auto p = plan({1, LogitRows::kLast});
   ASSERT_TRUE(p) << p.error().message();
-  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"gemv", "rope_kv", "attention", "gemv", "gemv", "gemv"}, {"gemv", "argmax"})) << dump(*p);
+  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"gemv", "rope_kv", "attention", "gemv", "gemv", "gemv"}, {"gemv", "adjust_logits", "sample"})) << dump(*p);
 }
 
 TEST(Planner, PrefillNormsOnItsOwn) {
   const auto p = plan({32, LogitRows::kLast});
   ASSERT_TRUE(p) << p.error().message();
-  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"rms_norm", "gemm", "rope_kv", "attention", "gemm", "rms_norm", "gemm", "gemm"}, {"take_row", "gemv", "argmax"})) << dump(*p);
+  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"rms_norm", "gemm", "rope_kv", "attention", "gemm", "rms_norm", "gemm", "gemm"}, {"take_row", "gemv", "adjust_logits", "sample"})) << dump(*p);
 }
 
 TEST(Planner, BiasesTakeNoDispatches) {

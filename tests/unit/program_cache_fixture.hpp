@@ -67,7 +67,7 @@ class FakeDevice final : public gpu::Device {
   Status copy(std::span<const gpu::BufferCopy>) override { return unused(); }
   Status write_rows(gpu::Image&, int64_t, int64_t, std::span<const std::byte>) override { return unused(); }
   Status read_rows(const gpu::Image&, int64_t, int64_t, std::span<std::byte>) override { return unused(); }
-  Result<gpu::Fence*> submit(gpu::CommandList&, bool) override { return unused(); }
+  Result<gpu::Fence*> submit(gpu::CommandList&, const gpu::SubmitOptions&) override { return unused(); }
 
  private:
   static tl::unexpected<Error> unused() { return fail(ErrorCode::kUnsupported, "not part of this test"); }

@@ -50,7 +50,7 @@ Status use(Device& device, std::span<const std::byte> program) {
   for (int i = 0; i < 2; ++i) TESSERA_TRY(list->dispatch({kernel.get(), {{x.get(), 0, 32}, {y.get(), 0, 32}}, {bits(1.0f), 1}, {1, 1, 1}, {}}));
   TESSERA_TRY(list->finish());
   for (int i = 0; i < 3; ++i) TESSERA_TRY(device.submit(*list));
-  TESSERA_TRY(device.submit(*list, true));
+  TESSERA_TRY(device.submit(*list, {.profiled = true}));
   return device.read(*y, 0, bytes);
 }
 
@@ -199,7 +199,7 @@ void expect_lost(Device& device, CommandList& list, Fence& fence, Buffer& buffer
   EXPECT_EQ(device.load(affine_kernel(Target::kGlsl), bytes).error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(device.create_list().error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(device.submit(list).error().code(), ErrorCode::kDeviceLost);
-  EXPECT_EQ(device.submit(list, true).error().code(), ErrorCode::kDeviceLost);
+  EXPECT_EQ(device.submit(list, {.profiled = true}).error().code(), ErrorCode::kDeviceLost);
   EXPECT_EQ(fence.wait().error().code(), ErrorCode::kDeviceLost);
 }
 

@@ -21,7 +21,7 @@ struct Tuning {
   int gemv_blocks = 1;         // blocks a lane walks one after the other
   int gemm_workgroup = 64;
   int gemm_tokens = 4;         // tokens a lane accumulates at once
-  int row_workgroup = 64;      // lanes that share one row: RMSNorm, argmax
+  int row_workgroup = 64;      // lanes that share one row: RMSNorm, sampling
   int item_workgroup = 64;     // lanes of kernels whose items are small and independent: embedding, RoPE, element-wise
   int attention_workgroup = 64;  // lanes of attention, a query head of a token each
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
@@ -102,7 +102,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kAdreno6xx,
        .subgroups = true,
        .weight_storage = Storage::kImage2D},
-      {.why = "textures and subgroups as on 6xx; assumed: a whole row (norm, argmax) is walked by two waves of 128, the larger subgroup of every 7xx profile",
+      {.why = "textures and subgroups as on 6xx; assumed: a whole row (norm, sampling) is walked by two waves of 128, the larger subgroup of every 7xx profile",
        .family = GpuFamily::kAdreno7xx,
        .row_workgroup = 256,
        .subgroups = true,

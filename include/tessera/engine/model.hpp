@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "tessera/engine/engine.hpp"
 #include "tessera/engine/runtime.hpp"
 #include "tessera/model/chat_template.hpp"
 #include "tessera/model/tokenizer.hpp"
@@ -22,7 +23,8 @@ class Model {
     const std::string& source = runtime->file().tokenizer().chat_template;
     auto chat = source.empty() ? fail(ErrorCode::kUnsupported, "the model file has no chat template; ask for a built-in one (chatml)") : ChatTemplate::create(source);
     // Made with its members, never assigned to: without exceptions tl::expected copies where it is assigned.
-    return Model(std::make_shared<Shared>(Shared{std::move(runtime), std::move(tokenizer), std::move(chat)}));
+    auto engine = std::make_unique<Engine>(*runtime);
+    return Model(std::make_shared<Shared>(Shared{std::move(runtime), std::move(engine), std::move(tokenizer), std::move(chat)}));
   }
 
   const ModelConfig& config() const { return shared_->runtime->config(); }
@@ -33,12 +35,15 @@ class Model {
   const Result<ChatTemplate>& chat_template() const { return shared_->chat; }
   // Instead of the file's template, for sessions made from now on.
   void set_chat_template(ChatTemplate chat) { shared_->chat = std::move(chat); }
+  // Makes the answers of all sessions.
+  Engine& engine() const { return *shared_->engine; }
   // The machinery below: counters, plans, profiles.
   const std::shared_ptr<Runtime>& runtime() const { return shared_->runtime; }
 
  private:
   struct Shared {
     std::shared_ptr<Runtime> runtime;
+    std::unique_ptr<Engine> engine;   // of that runtime
     Result<Tokenizer> tokenizer;
     Result<ChatTemplate> chat;
   };

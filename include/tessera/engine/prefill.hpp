@@ -1,9 +1,11 @@
-// The prefill scheduler: cuts a run of prompt tokens into chunks of the planned shapes. Pure logic.
+// The prefill scheduler: cuts prompts into chunks of the planned shapes. Pure logic.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <span>
 
 #include "tessera/engine/step_plans.hpp"
+#include "tessera/engine/work.hpp"
 
 namespace tessera {
 
@@ -12,27 +14,26 @@ struct PrefillChunk {
   int64_t tokens = 0;    // active tokens, ≤ shape.tokens
 };
 
+// The next chunk of a prompt of which `tokens` > 0 are left: as many as `most`, a planned size, without logits; the last of them in the smallest shape that
+// holds it, with those of its last row.
+inline PrefillChunk prefill_chunk(int64_t tokens, int64_t most = kLargestChunk) {
+  if (tokens > most) return {{most, LogitRows::kNone}, most};
+  return {{*std::ranges::lower_bound(kChunkTokens, tokens), LogitRows::kLast}, tokens};
+}
+
+// Evaluation: the logits of every row.
+inline PrefillChunk all_logits_chunk(int64_t tokens) { return {{kAllLogitsChunk, LogitRows::kAll}, std::min(tokens, kAllLogitsChunk)}; }
+
 class PrefillScheduler {
  public:
-  // `tokens` > 0 prompt tokens; `logits` says whose logits are asked for.
-  PrefillScheduler(int64_t tokens, LogitRows logits) : remaining_(tokens), logits_(logits) {}
-
-  bool done() const { return remaining_ == 0; }
-
-  // Chunks of the greatest size without logits, then the smallest shape that holds the rest, with them.
-  PrefillChunk next() {
-    const int64_t limit = logits_ == LogitRows::kAll ? kAllLogitsChunk : kLargestChunk;
-    const int64_t tokens = std::min(remaining_, limit);
-    remaining_ -= tokens;
-    if (logits_ == LogitRows::kAll) return {{kAllLogitsChunk, LogitRows::kAll}, tokens};
-    if (remaining_ > 0) return {{kLargestChunk, LogitRows::kNone}, tokens};
-    const int64_t shape = *std::find_if(std::begin(kChunkTokens), std::end(kChunkTokens), [&](int64_t size) { return size >= tokens; });
-    return {{shape, LogitRows::kLast}, tokens};
+  // The one whose prompt is run next: the first to come of those that have more than a token to run. Null: none has.
+  static Work* choose(std::span<Work* const> running) {
+    const auto it = std::ranges::find_if(running, [](const Work* work) { return work->to_run() > 1; });
+    return it == running.end() ? nullptr : *it;
   }
 
- private:
-  int64_t remaining_;
-  LogitRows logits_;
+  // While answers are being made a chunk is short, for they wait for it.
+  static PrefillChunk next(const Work& work, bool others_wait) { return prefill_chunk(work.to_run(), others_wait ? kSharedChunk : kLargestChunk); }
 };
 
 }  // namespace tessera

@@ -90,6 +90,17 @@ class Sequence {
     return {};
   }
 
+  // After the engine made an answer here: the sequence holds the tokens of `conversation` that were run.
+  Status settle(std::span<const int32_t> conversation) {
+    const std::lock_guard lock(runtime_->mutex());
+    TESSERA_ASSIGN(const int32_t held, runtime_->cache().length(id_));
+    const auto run = conversation.first(std::min(conversation.size(), static_cast<size_t>(held)));
+    TESSERA_TRY(runtime_->cache().truncate(id_, static_cast<int32_t>(run.size())));
+    ids_.assign(run.begin(), run.end());
+    return {};
+  }
+
+  SequenceId id() const { return id_; }   // for the engine
   // What was run, in order; valid until the next call that changes it.
   std::span<const int32_t> ids() const { return ids_; }
   int32_t length() const { return static_cast<int32_t>(ids_.size()); }
@@ -119,18 +130,20 @@ class Sequence {
   }
 
   Result<int32_t> run_chunks(std::span<const int32_t> ids, const std::atomic<bool>* cancelled, const OnLogits& on_logits, LogitRows rows) {
-    PrefillScheduler scheduler(static_cast<int64_t>(ids.size()), rows);
     int32_t sampled = -1;
-    while (!scheduler.done()) {
+    while (!ids.empty()) {
       if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) return fail(ErrorCode::kCancelled, "cancelled");
-      const PrefillChunk chunk = scheduler.next();
+      const int64_t left = static_cast<int64_t>(ids.size());
+      const PrefillChunk chunk = rows == LogitRows::kAll ? all_logits_chunk(left) : prefill_chunk(left);
       const std::lock_guard lock(runtime_->mutex());
       TESSERA_TRY(runtime_->forward(id_, ids.first(static_cast<size_t>(chunk.tokens)), chunk.shape));
       ids_.insert(ids_.end(), ids.begin(), ids.begin() + chunk.tokens);
       ids = ids.subspan(static_cast<size_t>(chunk.tokens));
       TESSERA_TRY(runtime_->cache().publish(id_, ids_));
       if (chunk.shape.logits == LogitRows::kLast && !on_logits) {
-        TESSERA_ASSIGN(sampled, runtime_->read_sampled());
+        TESSERA_TRY(runtime_->read_sampled(1));
+        TESSERA_ASSIGN(const SampledToken chosen, runtime_->sampled(0, length()));
+        sampled = chosen.id;
       }
       if (chunk.shape.logits == LogitRows::kNone || !on_logits) continue;
       TESSERA_TRY(runtime_->read_logits(rows == LogitRows::kAll ? chunk.tokens : 1, logits_));

@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "tessera/engine/decode.hpp"
+#include "tessera/engine/answer.hpp"
 #include "tessera/engine/model.hpp"
-#include "tessera/engine/text_stream.hpp"
+#include "tessera/engine/sequence.hpp"
 
 namespace tessera {
 
@@ -33,15 +33,6 @@ struct GenerateOptions {
   }
 };
 
-struct Reply {
-  std::string text;
-  StopReason stop_reason = StopReason::kEndOfText;
-  int32_t tokens = 0;                 // chosen, the end token included
-  int32_t prompt_tokens = 0;          // run for this turn: only what was not in the cache
-  double first_token_seconds = 0.0;   // from the call to the first chosen token
-  double tokens_per_second = 0.0;     // of the tokens after the first; 0 if there are none
-};
-
 struct Branch;   // a Session and its Reply
 
 // One thread at a time: a call that finds another one running (also from its own on_text) gets kBusy. cancel() may be called from any thread.
@@ -50,7 +41,7 @@ struct Branch;   // a Session and its Reply
 class Session {
  public:
   // Text as it becomes final: whole UTF-8 characters, never part of a stop string. Return false to end the answer.
-  using OnText = std::function<bool(std::string_view text)>;
+  using OnText = Answer::OnText;
 
   explicit Session(Model model, SessionOptions options = {}) : model_(std::move(model)), state_(std::make_unique<State>(Sequence(model_.runtime()))) {
     if (!options.system.empty()) talk_.messages.push_back({"system", std::move(options.system)});
@@ -70,9 +61,9 @@ class Session {
   // page a layer when the first of them goes on within it. kBusy.
   Result<Session> fork();
 
-  // Answers `text` `count` times, one after the other, each from a fork that the caller may go on with; the prompt is run once. Branch i is what reply()
-  // gives with sampler.attempt + i. This conversation stays as it is. cancel() ends the answer that
-  // is being made, as a Reply that says so, and makes no more. on_text is told whose text it gets. Errors as reply(); kInvalidArgument also for count < 1 and
+  // Answers `text` `count` times, together, each from a fork that the caller may go on with; the prompt is run once. Branch i is what reply() gives with
+  // sampler.attempt + i. This conversation stays as it is. cancel() ends the answers, those that had begun as Replies that say so.
+  // on_text is told whose text it gets; the branches' texts come by turns. Errors as reply(); kInvalidArgument also for count < 1 and
   // for several answers at temperature 0, which would all be one.
   using OnBranchText = std::function<bool(int32_t branch, std::string_view text)>;
   Result<std::vector<Branch>> branches(std::string_view text, int32_t count, const GenerateOptions& options = {}, const OnBranchText& on_text = nullptr);
@@ -115,7 +106,8 @@ class Session {
   Status read(Conversation& talk, std::vector<ChatMessage> messages) const;
   Result<std::string> take_back(Conversation& talk) const;
   Result<Reply> answer(Conversation talk, const GenerateOptions& options, const OnText& on_text);
-  Result<Reply> generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text);
+  Result<std::unique_ptr<Answer>> begin(std::vector<int32_t> tokens, const GenerateOptions& options);
+  Result<Reply> end(Answer& answer, Conversation talk, const OnText& on_text);
   Status check(const GenerateOptions& options) const;
   Status become(Conversation talk);
 
@@ -275,56 +267,36 @@ inline Result<std::string> Session::take_back(Conversation& talk) const {
   return question;
 }
 
-inline Result<Reply> Session::answer(Conversation talk, const GenerateOptions& options, const OnText& on_text) {
-  TESSERA_ASSIGN(Reply reply, generate(talk, options, on_text));
-  talk.messages.push_back({"assistant", reply.text});
+// The beginning of a reply to `tokens`, which the sequence keeps as much of as it can.
+inline Result<std::unique_ptr<Answer>> Session::begin(std::vector<int32_t> tokens, const GenerateOptions& options) {
+  Sequence& sequence = state_->sequence;
+  TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
+  if (static_cast<int64_t>(tokens.size()) > sequence.capacity()) {
+    const int32_t taken = sequence.common(tokens);
+    return fail(ErrorCode::kContextFull, cat(static_cast<int32_t>(tokens.size()) - taken, " tokens do not fit: ", taken, " of the context's ", sequence.capacity(), " are taken"));
+  }
+  TESSERA_ASSIGN(const int32_t kept, sequence.keep(tokens));
+  auto answer = std::make_unique<Answer>(*model_.tokenizer(), std::move(stream), sequence.id(), std::move(tokens), kept, options.max_tokens, state_->cancelled);
+  answer->request.sampler = options.sampler;
+  return answer;
+}
+
+// Its end: what was said becomes part of the conversation.
+inline Result<Reply> Session::end(Answer& answer, Conversation talk, const OnText& on_text) {
+  Result<Reply> reply = answer.finish(on_text);
+  TESSERA_TRY(state_->sequence.settle(answer.request.tokens));
+  if (!reply) return reply;
+  talk.tokens = std::move(answer.request.tokens);
+  talk.messages.push_back({"assistant", reply->text});
   talk_ = std::move(talk);
   return reply;
 }
 
-inline Result<Reply> Session::generate(Conversation& talk, const GenerateOptions& options, const OnText& on_text) {
-  using Clock = std::chrono::steady_clock;
-  const auto seconds_since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  const Tokenizer& tokenizer = *model_.tokenizer();
-  Sequence& sequence = state_->sequence;
-  TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
-  Reply reply;
-  TESSERA_ASSIGN(const int32_t kept, sequence.keep(talk.tokens));
-  reply.prompt_tokens = static_cast<int32_t>(talk.tokens.size()) - kept;
-
-  const Clock::time_point start = Clock::now();
-  TokenChooser chooser(sequence, options.sampler);
-  TESSERA_ASSIGN(const int32_t first, chooser.after(std::span(talk.tokens).subspan(static_cast<size_t>(kept)), &state_->cancelled));
-  reply.first_token_seconds = seconds_since(start);
-
-  std::vector<size_t> text_ends;   // bytes of raw text after each token of the answer
-  TokenDecoder decoder(tokenizer);
-  const auto emit = [&](std::string_view piece) {
-    reply.text += piece;
-    return piece.empty() || !on_text || on_text(piece);
-  };
-  DecodeScheduler scheduler(chooser, sequence, options.max_tokens);
-  auto stop = scheduler.run(first, [&](int32_t id) -> std::optional<StopReason> {
-    ++reply.tokens;
-    if (tokenizer.ends_text(id)) return StopReason::kEndOfText;
-    talk.tokens.push_back(id);
-    const std::string_view piece = decoder.push(id);
-    const bool wanted = emit(stream.push(piece));
-    text_ends.push_back((text_ends.empty() ? 0 : text_ends.back()) + piece.size());
-    if (stream.stopped()) return StopReason::kStopString;
-    return wanted ? std::nullopt : std::optional(StopReason::kCancelled);
-  }, state_->cancelled);
-  if (!stop) return fail(std::move(stop).error());
-  reply.stop_reason = *stop;
-  if (!stream.stopped()) (void)emit(stream.finish());
-  if (reply.tokens > 1) reply.tokens_per_second = (reply.tokens - 1) / std::max(1e-9, seconds_since(start) - reply.first_token_seconds);
-  if (reply.stop_reason == StopReason::kStopString) {
-    // The conversation goes on from the text that was shown: tokens past it are forgotten.
-    size_t shown = 0;
-    while (shown < text_ends.size() && text_ends[shown] <= reply.text.size()) ++shown;
-    talk.tokens.resize(talk.tokens.size() - (text_ends.size() - shown));
-  }
-  return reply;
+inline Result<Reply> Session::answer(Conversation talk, const GenerateOptions& options, const OnText& on_text) {
+  TESSERA_ASSIGN(const std::unique_ptr<Answer> answer, begin(std::move(talk.tokens), options));
+  Request* const request = &answer->request;
+  model_.engine().run(std::span(&request, 1), [&] { answer->look(); }, [&] { answer->deliver(on_text); });
+  return end(*answer, std::move(talk), on_text);
 }
 
 struct Branch {
@@ -344,17 +316,35 @@ inline Result<std::vector<Branch>> Session::branches(std::string_view text, int3
     TESSERA_ASSIGN(const int32_t kept, state_->sequence.keep(talk.tokens));
     const auto rest = std::span(std::as_const(talk.tokens)).first(talk.tokens.size() - 1).subspan(static_cast<size_t>(kept));
     if (!rest.empty()) TESSERA_TRY(state_->sequence.append(rest, &state_->cancelled));
+
     std::vector<Branch> made;
+    std::vector<std::unique_ptr<Answer>> answers;
+    std::vector<Request*> requests;
+    std::vector<OnText> texts;
     for (int32_t i = 0; i < count; ++i) {
       TESSERA_ASSIGN(Sequence sequence, state_->sequence.fork());
-      Session branch(model_, std::move(sequence), talk_);
-      GenerateOptions own = options;
-      own.sampler.attempt += static_cast<uint32_t>(i);
-      TESSERA_ASSIGN(Reply reply, branch.answer(talk, own, [&](std::string_view piece) { return !state_->cancelled && (!on_text || on_text(i, piece)); }));
-      made.push_back({std::move(branch), std::move(reply)});
-      if (state_->cancelled) break;
+      made.push_back({Session(model_, std::move(sequence), talk_), {}});
+      TESSERA_ASSIGN(std::unique_ptr<Answer> answer, made.back().session.begin(talk.tokens, options));
+      answer->request.sampler.attempt += static_cast<uint32_t>(i);
+      answer->request.cancelled = &state_->cancelled;
+      requests.push_back(&answer->request);
+      answers.push_back(std::move(answer));
+      texts.push_back([i, &on_text](std::string_view piece) { return !on_text || on_text(i, piece); });
     }
-    return made;
+    const auto each = [&](auto&& act) {
+      for (size_t i = 0; i < answers.size(); ++i) act(*answers[i], texts[i]);
+    };
+    model_.engine().run(requests, [&] { each([](Answer& answer, const OnText&) { answer.look(); }); },
+                        [&] { each([](Answer& answer, const OnText& on_piece) { answer.deliver(on_piece); }); });
+    std::vector<Branch> ended;
+    for (size_t i = 0; i < answers.size(); ++i) {
+      auto reply = made[i].session.end(*answers[i], talk, texts[i]);
+      if (!reply && reply.error().code() == ErrorCode::kCancelled) continue;   // before it had begun
+      if (!reply) return fail(std::move(reply).error());
+      ended.push_back({std::move(made[i].session), std::move(*reply)});
+    }
+    if (ended.empty()) return fail(ErrorCode::kCancelled, "cancelled");
+    return ended;
   });
 }
 

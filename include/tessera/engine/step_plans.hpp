@@ -16,15 +16,19 @@
 namespace tessera {
 
 inline constexpr int64_t kPageTokens = 16;
-// Chunks of a prompt, ascending; 1 is the decode step. All but the last chunk of a prompt are of the greatest size.
+// Chunks of a prompt, ascending; 1 is the decode step of one answer. All but the last chunk of a prompt are of the greatest size.
 inline constexpr int64_t kChunkTokens[] = {1, 8, 32, 128};
 inline constexpr int64_t kLargestChunk = 128;
+inline constexpr int64_t kSharedChunk = 32;   // of a prompt that answers wait for
+inline constexpr size_t kMostRows = 8;        // answers in one decode step
 inline constexpr int64_t kAllLogitsChunk = 32;   // evaluation: bounds the logits buffer to 32 rows
 
 inline std::vector<StepShape> step_shapes(bool all_logits) {
   std::vector<StepShape> shapes;
   for (int64_t tokens : kChunkTokens) shapes.push_back({tokens, LogitRows::kLast});
+  shapes.push_back({kSharedChunk, LogitRows::kNone});
   shapes.push_back({kLargestChunk, LogitRows::kNone});
+  shapes.push_back({static_cast<int64_t>(kMostRows), LogitRows::kAll});
   if (all_logits) shapes.push_back({kAllLogitsChunk, LogitRows::kAll});
   return shapes;
 }

@@ -18,9 +18,7 @@ namespace tessera {
 // The run-time parameter buffer, as resource and as values (plan/plan.hpp: step_params()).
 inline constexpr const char* kParamsResource = "params";
 struct StepParams {
-  int32_t position = 0;   // of the first token of the step in its sequence
-  int32_t tokens = 1;     // active, at most the shape's
-  int32_t last_row = 0;   // the row whose logits are asked for: tokens − 1
+  int32_t tokens = 1;     // active rows, at most the shape's
 };
 
 // A plan ready to run.
@@ -42,8 +40,8 @@ class Executor {
   // Records `plan`; its programs were compiled before.
   Result<Step> prepare(Plan plan);
 
-  // Writes the parameters and submits. The caller reads results with device().read(), which waits.
-  Status run(Step& step, const StepParams& params);
+  // Writes the parameters and submits, `times` runs one after the other. The caller reads results with device().read(), which waits.
+  Status run(Step& step, const StepParams& params, int32_t times = 1);
 
   // Keeps on disk the programs that were compiled, not loaded. Some drivers make machine code at the first dispatch, so the time to call it is after
   // every step ran once; it costs file writes and compile time.

@@ -86,6 +86,12 @@ struct DispatchInfo {
   bool barrier = true;
 };
 
+inline constexpr int32_t kMaxTimes = 64;
+struct SubmitOptions {
+  bool profiled = false;
+  int32_t times = 1;   // 1 to kMaxTimes
+};
+
 // Submitted work. wait() returns once it is finished; a lost device is kDeviceLost here and from then on.
 class Fence {
  public:
@@ -130,9 +136,10 @@ class Device {
   virtual Status write_rows(Image& image, int64_t row, int64_t rows, std::span<const std::byte> bytes) = 0;
   virtual Status read_rows(const Image& image, int64_t row, int64_t rows, std::span<std::byte> bytes) = 0;
 
-  // Returns as soon as the work is handed over. A profiled submission waits for all work before it and for its own.
+  // Returns as soon as the work is handed over. With `times` above 1 the list runs as often in this one submission, each run after the one before.
+  // A profiled submission runs it once, and waits for all work before it and for its own.
   // The fence is the list's own, so that submitting allocates nothing: valid until the list is submitted again or destroyed.
-  virtual Result<Fence*> submit(CommandList& list, bool profiled = false) = 0;
+  virtual Result<Fence*> submit(CommandList& list, const SubmitOptions& options = {}) = 0;
 };
 
 // The devices of one API, GPUs before CPUs, or why there are none (kNotFound says what to install). Opening is by index into that list.

@@ -85,6 +85,7 @@ class PagedCache {
   int32_t pages_for(int32_t tokens) const { return page_size_.pages_for(tokens); }
   PageSize page_size() const { return page_size_; }
   int32_t max_context_tokens() const { return max_context_tokens_; }
+  int32_t available_pages() const { return pool_.free_pages() + prefix_.idle_pages(); }   // that append() can take
   PagedCacheStatistics statistics() const;
   const PagePool& pool() const { return pool_; }
   const PrefixCache& prefix_cache() const { return prefix_; }
@@ -188,7 +189,7 @@ inline Result<std::optional<PageCopy>> PagedCache::append(SequenceId id, int32_t
   const PageId last = writes_last ? sequence.pages.back() : kNoPage;
   const bool sequences_share_last = writes_last && users(last) > 1;
   const int32_t needed = new_pages + (sequences_share_last ? 1 : 0);
-  const int32_t available = pool_.free_pages() + prefix_.idle_pages();
+  const int32_t available = available_pages();
   if (needed > available)
     return fail(ErrorCode::kOutOfMemory,
                 cat("the KV cache has ", pool_.free_pages(), " of ", pool_.total_pages(), " pages free and ", prefix_.idle_pages(),

@@ -59,7 +59,7 @@ inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pa
   const auto project = [&](ValueId x, const std::string& name, RowGroups groups = {}) { return linear(g, request, x, name, groups); };
 
   const ValueId table = w("token_embd.weight");
-  ValueId x = embed(g, in.ids, table, tokens);                              // [tokens, dim]
+  ValueId x = embed(g, in.rows, table, tokens);                             // [tokens, dim]
   for (int layer = 0; layer < c.n_layers; ++layer) {
     const std::string blk = cat("blk.", layer, ".");
     const KvPages kv = kv_pages(g, request, in, layer);
@@ -73,7 +73,7 @@ inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pa
     const ValueId gated = gated_silu(g, project(f, blk + "ffn_gate"), project(f, blk + "ffn_up"));  // [tokens, hidden_dim]
     x = add(g, x, project(gated, blk + "ffn_down"));                        // [tokens, dim]
   }
-  output_head(g, request, x, w("output_norm.weight"), c.tied_output ? table : w("output.weight"));
+  output_head(g, request, in, x, w("output_norm.weight"), c.tied_output ? table : w("output.weight"));
   return std::move(g).build();
 }
 

@@ -58,39 +58,49 @@ enum class RotaryPairs : uint8_t {
 inline RowGroups rotary_heads(const ModelConfig& config, RotaryPairs pairs) { return {config.head_dim, pairs == RotaryPairs::kHalves ? config.n_rot : 0}; }
 
 // Names under which the engine finds what it writes and reads.
-inline constexpr const char* kIdsInput = "ids";
-inline constexpr const char* kBlockTableInput = "block_table";
+inline constexpr const char* kRowsInput = "rows";
+inline constexpr const char* kBlockTablesInput = "block_tables";
 inline constexpr const char* kAnglesInput = "angles";
+inline constexpr const char* kSamplersInput = "samplers";
+inline constexpr const char* kBiasesInput = "biases";
+inline constexpr const char* kRecentInput = "recent";
 inline constexpr const char* kSampledInput = "sampled";
 inline constexpr const char* kLogitsOutput = "logits";
-inline constexpr int64_t kMaxChunkTokens = 512;   // entries of the ids buffer
+inline constexpr int64_t kMaxRows = 512;   // of a step
+inline constexpr int64_t kMaxSampledRows = 32;
+// Places on the device for what it has to know of a sequence: more than a step runs, so that a sequence usually finds its own again.
+inline constexpr int32_t kSlots = 16;
 
 struct StepInputs {
-  ValueId ids = kNoValue;          // int [token]
-  ValueId block_table = kNoValue;  // int [page of the context]
-  ValueId angles = kNoValue;       // float4 [position, slice]
+  ValueId rows = kNoValue;          // StepRow [token]
+  ValueId block_tables = kNoValue;  // int [slots · pages of the context]
+  ValueId angles = kNoValue;        // float4 [position, slice]
 };
 
 inline StepInputs step_inputs(GraphBuilder& g, const StepRequest& request) {
   const int64_t positions = request.context_pages * request.page_tokens;
-  return {g.input(kIdsInput, DType::kI32, 1, {kMaxChunkTokens}), g.input(kBlockTableInput, DType::kI32, 1, {request.context_pages}),
+  return {g.input(kRowsInput, DType::kI32, 4, {kMaxRows}), g.input(kBlockTablesInput, DType::kI32, 1, {kSlots * request.context_pages}),
           g.input(kAnglesInput, DType::kF32, 4, {positions, ceil_div(request.config->head_dim, 4)})};
 }
 
 inline ops::KvPages kv_pages(GraphBuilder& g, const StepRequest& request, const StepInputs& in, int layer) {
   const ModelConfig& c = *request.config;
   const std::vector<int64_t> grid{request.pages, c.n_kv_heads, request.page_tokens, ceil_div(c.head_dim, 4)};
-  return {g.state(cat("k.", layer), request.kv_type, 4, grid), g.state(cat("v.", layer), request.kv_type, 4, grid), in.block_table};
+  return {g.state(cat("k.", layer), request.kv_type, 4, grid), g.state(cat("v.", layer), request.kv_type, 4, grid), in.rows, in.block_tables, request.context_pages};
 }
 
-// x: [tokens, dim] → logits as the shape asks for them: none, of the last active row, of all rows.
-inline void output_head(GraphBuilder& g, const StepRequest& request, ValueId x, ValueId norm, ValueId weight) {
+// x: [tokens, dim] → logits as the shape asks for them (none, of one row, of all rows), and the token that each of these chooses, with which its row of the
+// step goes on.
+inline void output_head(GraphBuilder& g, const StepRequest& request, const StepInputs& in, ValueId x, ValueId norm, ValueId weight) {
   if (request.shape.logits == LogitRows::kNone) return;
   const bool last = request.shape.logits == LogitRows::kLast;
-  if (last && request.shape.tokens > 1) x = ops::take_row(g, x);
+  if (last && request.shape.tokens > 1) x = ops::take_row(g, x, in.rows);
   const ValueId logits = g.output(kLogitsOutput, last ? 1 : request.shape.tokens, g[weight].rows);
   ops::matmul_into(g, ops::rms_norm(g, x, norm, request.config->norm_eps), weight, logits);
-  if (last) ops::argmax(g, logits, g.input(kSampledInput, DType::kI32, 1, {1}));
+  const ValueId samplers = g.input(kSamplersInput, DType::kU32, 4, {kSlots, 4}), biases = g.input(kBiasesInput, DType::kU32, 2, {kSlots, kMaxDeviceBiases});
+  const ValueId recent = g.input(kRecentInput, DType::kI32, 1, {kSlots, kRecentTokens}), sampled = g.input(kSampledInput, DType::kU32, 2, {kMaxSampledRows, kStepsAtOnce});
+  ops::adjust_logits(g, logits, in.rows, samplers, biases, recent);
+  ops::sample(g, logits, samplers, in.rows, recent, sampled);
 }
 
 }  // namespace tessera

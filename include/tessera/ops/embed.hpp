@@ -1,13 +1,13 @@
-// embed: y[t, :] = table[ids[t], :].
+// embed: y[t, :] = table[id of row t, :].
 #pragma once
 #include "tessera/ops/matmul.hpp"
 
 namespace tessera::ops {
 
-// ids: int [tokens]; table: [vocab, dim] → [tokens, dim].
-inline ValueId embed(GraphBuilder& g, ValueId ids, ValueId table, int64_t tokens) {
+// rows: StepRow [tokens]; table: [vocab, dim] → [tokens, dim].
+inline ValueId embed(GraphBuilder& g, ValueId rows, ValueId table, int64_t tokens) {
   const ValueId y = g.residual("embedding", tokens, g[table].channels);
-  g.node({"embed", {{"ids", ids}, {"w", table}}, {{"y", y}}, {}});
+  g.node({"embed", {{"rows", rows}, {"w", table}}, {{"y", y}}, {}});
   return y;
 }
 
@@ -18,7 +18,7 @@ inline Result<std::vector<KernelCall>> plan_embed(const PlanContext& context, co
   const int64_t slices = slices_of(context[y]), workgroup = context.tuning.item_workgroup;
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
-    KernelCall call{.kernel = "embed", .consts = weight_consts(desc, placement.width), .slots = {{"ids", node.input("ids"), 1}}, .args = {}, .workgroups = {}};
+    KernelCall call{.kernel = "embed", .consts = weight_consts(desc, placement.width), .slots = {{"rows", node.input("rows"), 4}}, .args = {}, .workgroups = {}};
     call.consts.insert({{"SLICES", slices}, {"ROWS", desc.rows()}, {"BLOCKS", placement.parts[part].blocks}, {"WG", workgroup}});
     add_weight_slots(call, table, placement, static_cast<int>(part));
     call.slots.push_back({"y", y, 4});

@@ -15,7 +15,7 @@
 
 namespace tessera {
 
-inline constexpr std::array<Op, 12> kOps{{
+inline constexpr std::array<Op, 11> kOps{{
     {"embed", ops::plan_embed},
     {"rms_norm", ops::plan_rms_norm},
     {"matmul", ops::plan_matmul},
@@ -25,7 +25,6 @@ inline constexpr std::array<Op, 12> kOps{{
     {"gated_silu", ops::plan_elementwise},
     {"add", ops::plan_elementwise},
     {"take_row", ops::plan_take_row},
-    {"argmax", ops::plan_argmax},
     {"adjust_logits", ops::plan_adjust_logits},
     {"sample", ops::plan_sample},
 }};

@@ -14,8 +14,8 @@ namespace tessera::ops {
 inline ValueId rope_kv(GraphBuilder& g, ValueId q, ValueId k, ValueId v, ValueId angles, const KvPages& kv, const AttentionShape& shape) {
   g.require(g[k].channels == shape.kv_heads * shape.padded_dim() && g[v].channels == g[k].channels, cat("rope_kv: k has ", g[k].channels, " channels, v ", g[v].channels));
   const ValueId y = g.activation("rotated q", g[q].rows, g[q].channels);
-  g.node({"rope_kv", {{"q", q}, {"k", k}, {"v", v}, {"angles", angles}, {"block_table", kv.block_table}}, {{"q_out", y}, {"k_pages", kv.k}, {"v_pages", kv.v}},
-          {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}}});
+  g.node({"rope_kv", {{"q", q}, {"k", k}, {"v", v}, {"angles", angles}, {"rows", kv.rows}, {"block_tables", kv.block_tables}}, {{"q_out", y}, {"k_pages", kv.k}, {"v_pages", kv.v}},
+          {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}}});
   return y;
 }
 
@@ -25,11 +25,11 @@ inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, 
   KernelCall call{.kernel = "rope_kv",
                   .consts = {{"HEADS", heads}, {"KV_HEADS", kv_heads}, {"D4", d4}, {"PAGE", node.integer("page")}, {"WG", workgroup}, {"Q_SLICE", first_slice("q")}, {"K_SLICE", first_slice("k")}, {"V_SLICE", first_slice("v")}},
                   .slots = {},
-                  .args = {},
+                  .args = {{"table_pages", arg_bits(node.integer("table_pages"))}},
                   .workgroups = {ceil_div(context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4, workgroup), 1, 1}};
   const int64_t items = context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4;
   call.bytes = items * (16 + 16 + 4 * byte_size(context[node.output("k_pages")].dtype));   // a slice in, its angles, a slice out
-  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "block_table" ? 1 : 4});
+  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "block_tables" ? 1 : 4});
   for (const auto& [role, value] : node.outputs) call.slots.push_back({role, value, 4});
   return std::vector{std::move(call)};
 }

@@ -16,7 +16,7 @@ namespace tessera {
 
 // The words of the run-time parameter buffer (int32), by index.
 inline const std::vector<std::string>& step_params() {
-  static const std::vector<std::string> kNames = {"position", "tokens", "last_row"};
+  static const std::vector<std::string> kNames = {"tokens"};
   return kNames;
 }
 

@@ -1,0 +1,174 @@
+#include "tessera/engine/engine.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace tessera {
+namespace {
+
+Request& request_of(Work& work) { return static_cast<Request&>(work); }
+
+}  // namespace
+
+void Engine::run(std::span<Request* const> mine, const std::function<void()>& look, const std::function<void()>& deliver) {
+  struct Withdraw {   // also when deliver throws
+    Engine& engine;
+    std::span<Request* const> mine;
+    ~Withdraw() { engine.withdraw(mine); }
+  } const withdraw{*this, mine};
+  {
+    const std::lock_guard lock(mutex_);
+    for (Request* request : mine) {
+      request->on_device = device_can_sample(request->sampler);
+      request->one_at_a_time = !request->on_device;
+      request->tokens.reserve(std::min(request->tokens.size() + static_cast<size_t>(request->remaining), static_cast<size_t>(runtime_.cache().max_context_tokens())) + 1);   // a token that is chosen allocates nothing
+      arrived_.push_back(request);
+    }
+  }
+  const auto has_news = [&] { return std::ranges::any_of(mine, [](const Request* request) { return request->news; }); };
+  const auto all_ended = [&] { return std::ranges::all_of(mine, [](const Request* request) { return request->outcome.has_value(); }); };
+  for (bool ended = false; !ended;) {
+    bool run_next = false;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return !stepping_ || has_news(); });
+      ended = all_ended();
+      run_next = !stepping_ && !has_news() && !ended;
+      if (run_next) {
+        stepping_ = true;
+      } else {
+        for (Request* request : mine) request->news = false;
+        look();
+      }
+    }
+    if (!run_next) {
+      deliver();
+      continue;
+    }
+    step();
+    {
+      const std::lock_guard lock(mutex_);
+      stepping_ = false;
+    }
+    changed_.notify_all();
+  }
+}
+
+void Engine::withdraw(std::span<Request* const> mine) {
+  {
+    std::unique_lock lock(mutex_);
+    const bool ended = std::ranges::all_of(mine, [](const Request* request) { return request->outcome.has_value(); });
+    if (ended) return;
+    changed_.wait(lock, [&] { return !stepping_; });
+    for (Request* request : mine) std::erase(arrived_, request);
+    const std::lock_guard device(runtime_.mutex());
+    for (Request* request : mine) {
+      if (request->outcome) continue;
+      scheduler_.give_up(*request);
+      scheduler_.remove(*request);
+    }
+  }
+  changed_.notify_all();
+}
+
+void Engine::step() {
+  const std::lock_guard device(runtime_.mutex());
+  {
+    const std::lock_guard lock(mutex_);
+    for (Request* request : arrived_) scheduler_.add(*request);
+    arrived_.clear();
+  }
+  const auto cancelled = [](Work* work) {
+    const Request& request = request_of(*work);
+    return request.unwanted || (request.cancelled != nullptr && *request.cancelled);
+  };
+  for (auto it = scheduler_.works().begin(); (it = std::ranges::find_if(scheduler_.works(), cancelled)) != scheduler_.works().end();) {
+    Request& request = request_of(**it);
+    if (request.made == 0) end(request, fail(ErrorCode::kCancelled, "cancelled"));
+    else end(request, StopReason::kCancelled);
+  }
+  const Scheduler::Next& next = scheduler_.next();
+  if (next.kind == Scheduler::Kind::kRefused) end(request_of(*next.works.front()), fail(*next.error));
+  if (next.kind == Scheduler::Kind::kPrefill || next.kind == Scheduler::Kind::kDecode) run_step(next);
+}
+
+void Engine::run_step(const Scheduler::Next& next) {
+  const std::vector<Work*>& works = next.works;   // valid until the scheduler's next next(), also where works are removed
+  bool copied = true;
+  for (const auto& [work, copy] : next.copies) copied = copied && runtime_.copy_page(copy).has_value();
+  Status status = copied ? submit(next) : fail(ErrorCode::kDriver, "the device failed to copy a page of the KV cache");
+  const bool chooses = next.shape.logits != LogitRows::kNone;
+  const bool host = std::ranges::any_of(works, [](Work* work) { return !request_of(*work).on_device; });
+  if (status && chooses) status = runtime_.read_sampled(works.size());
+  if (status && chooses && host) status = runtime_.read_logits(static_cast<int64_t>(works.size()), logits_);
+  if (!status) {
+    scheduler_.take_back(copied);
+    for (Work* work : works) end(request_of(*work), fail(status.error()));
+    return;
+  }
+  scheduler_.done();
+  for (size_t row = 0; row < works.size(); ++row) {
+    Request& request = request_of(*works[row]);
+    if (!chooses) {
+      if (Status settled = scheduler_.settle(request); !settled) end(request, fail(settled.error()));
+      continue;
+    }
+    std::array<int32_t, kStepsAtOnce> ids{};
+    Status fault;
+    for (int32_t i = 0; i < next.steps && fault; ++i) {
+      const auto id = request.on_device ? runtime_.sampled(row, static_cast<int32_t>(request.tokens.size()) + i).map([](const SampledToken& c) { return c.id; }) : choose_here(request, row);
+      if (id) ids[static_cast<size_t>(i)] = *id;
+      else fault = fail(id.error());
+    }
+    if (!fault) end(request, fail(fault.error()));
+    else keep(request, std::span(ids).first(static_cast<size_t>(next.steps)));
+  }
+}
+
+Status Engine::submit(const Scheduler::Next& next) {
+  parts_.clear();
+  for (Work* work : next.works) {
+    const Request& request = request_of(*work);
+    const std::span<const int32_t> tokens = std::span(request.tokens).first(static_cast<size_t>(request.held + next.tokens));
+    parts_.push_back({.sequence = request.sequence, .position = request.held, .ids = tokens.subspan(static_cast<size_t>(request.held)),
+                      .sampler = request.on_device ? &request.sampler : nullptr, .tokens = tokens, .goes_on = request.goes_on});
+  }
+  return runtime_.run(parts_, next.shape, next.steps);
+}
+
+// The chain on the host, for options that the device has no kernel for.
+Result<int32_t> Engine::choose_here(Request& request, size_t row) {
+  const size_t vocab = static_cast<size_t>(runtime_.config().vocab_size);
+  return sample(std::span(logits_).subspan(row * vocab, vocab), request.sampler, request.tokens.size(), request.scratch, request.tokens);
+}
+
+void Engine::keep(Request& request, std::span<const int32_t> ids) {
+  const int32_t capacity = runtime_.cache().max_context_tokens();
+  std::optional<StopReason> reason;
+  {
+    const std::lock_guard lock(mutex_);
+    request.news = true;
+    request.goes_on = true;
+    for (size_t i = 0; i < ids.size() && !reason; ++i) {
+      ++request.made;
+      request.tokens.push_back(ids[i]);
+      reason = request.on_token(ids[i]);
+      if (reason == StopReason::kEndOfText) request.tokens.pop_back();
+      if (!reason && --request.remaining == 0) reason = StopReason::kMaxTokens;
+      if (!reason && static_cast<int32_t>(request.tokens.size()) > capacity) reason = StopReason::kContextFull;
+    }
+  }
+  if (Status settled = scheduler_.settle(request); !settled) end(request, fail(settled.error()));
+  else if (reason) end(request, *reason);
+}
+
+void Engine::end(Request& request, Result<StopReason> outcome) {
+  if (!outcome) scheduler_.give_up(request);
+  scheduler_.remove(request);
+  const std::lock_guard lock(mutex_);
+  request.news = true;
+  request.outcome.emplace(std::move(outcome));
+}
+
+}  // namespace tessera
