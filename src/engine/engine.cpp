@@ -21,7 +21,7 @@ void Engine::run(std::span<Request* const> mine, const std::function<void()>& lo
     const std::lock_guard lock(mutex_);
     for (Request* request : mine) {
       request->on_device = device_can_sample(request->sampler);
-      request->one_at_a_time = !request->on_device;
+      if (!request->on_device) request->steps_at_once = 1;
       request->tokens.reserve(std::min(request->tokens.size() + static_cast<size_t>(request->remaining), static_cast<size_t>(runtime_.cache().max_context_tokens())) + 1);   // a token that is chosen allocates nothing
       arrived_.push_back(request);
     }

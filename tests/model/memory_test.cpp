@@ -108,6 +108,7 @@ Steady steady_answer(const Model& model, const SamplerOptions& options, int32_t 
   Request request;
   request.sequence = sequence.id();
   request.tokens = {5, 6, 7};
+  request.steps_at_once = kStepsAtOnce;
   request.remaining = tokens + 1;   // one of them by the prompt's own step
   request.sampler = options;
   request.on_token = [&](int32_t) -> std::optional<StopReason> {

@@ -374,7 +374,7 @@ INSTANTIATE_TEST_SUITE_P(Options, BadOptionsTest,
                                          BadOptions{"temperature_infinite", {.sampler = {.temperature = INFINITY}}, "temperature"}, BadOptions{"top_k_negative", {.sampler = {.temperature = 1.0f, .top_k = -1}}, "top_k"},
                                          BadOptions{"top_p_nan", {.sampler = {.temperature = 1.0f, .top_p = NAN}}, "top_p"},
                                          BadOptions{"bias_of_no_token", {.sampler = {.logit_bias = {{49152 * 100, 1.0f}}}}, "logit_bias"},
-                                         BadOptions{"max_tokens_zero", {.max_tokens = 0}, "max_tokens"}, BadOptions{"stop_empty", {.stop = {"a", ""}}, "stop"}),
+                                         BadOptions{"max_tokens_zero", {.max_tokens = 0}, "max_tokens"}, BadOptions{"steps_at_once_too_many", {.steps_at_once = 9}, "steps_at_once"}, BadOptions{"stop_empty", {.stop = {"a", ""}}, "stop"}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_F(SessionTest, TokensOutsideTheVocabularyNeverReachTheDevice) {

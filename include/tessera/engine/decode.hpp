@@ -9,6 +9,7 @@
 
 #include "tessera/engine/step_plans.hpp"
 #include "tessera/engine/work.hpp"
+#include "tessera/ops/sample.hpp"
 
 namespace tessera {
 
@@ -29,14 +30,13 @@ class DecodeScheduler {
       if (work->to_run() == 1) chosen.push_back(work);
     std::ranges::sort(chosen, {}, [](const Work* work) { return std::pair(work->turn, work->arrival); });
     if (chosen.size() > kMostRows) chosen.resize(kMostRows);
-    ++turn_;
-    for (Work* work : chosen) work->turn = turn_;
+    for (Work* work : chosen) work->turn = ++turn_;
   }
 
   // Steps in one submission, so that nobody gets more tokens than it may have: the ids of a step stay on the device for the next one.
   static int32_t steps(std::span<Work* const> chosen, int32_t context_tokens) {
     int32_t steps = kStepsAtOnce;
-    for (const Work* work : chosen) steps = work->one_at_a_time ? 1 : std::min({steps, work->remaining, context_tokens - work->held});
+    for (const Work* work : chosen) steps = std::min({steps, work->steps_at_once, work->remaining, context_tokens - work->held});
     return std::max(steps, 1);
   }
 

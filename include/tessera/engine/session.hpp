@@ -25,10 +25,14 @@ struct GenerateOptions {
   int32_t max_tokens = 512;      // ≥ 1
   SamplerOptions sampler{};      // temperature 0: greedy, on the device
   std::vector<std::string> stop{}; // the answer ends before the first of these
+  // 1 to kStepsAtOnce: tokens that the device may make before the host looks at them. Fewer come more evenly; more leave the device less idle. An answer
+  // that ends among them wastes the rest, and nothing shows it. Where the host chooses the tokens (device_can_sample()) it is 1.
+  int32_t steps_at_once = kStepsAtOnce;
 
   // kInvalidArgument names what is out of range. (Stop strings are looked at when the answer begins.)
   Status validate(int64_t vocab_size = std::numeric_limits<int32_t>::max()) const {
     if (max_tokens < 1) return fail(ErrorCode::kInvalidArgument, cat("max_tokens is ", max_tokens, "; it must be at least 1"));
+    if (steps_at_once < 1 || steps_at_once > kStepsAtOnce) return fail(ErrorCode::kInvalidArgument, cat("steps_at_once is ", steps_at_once, "; it must be 1 to ", kStepsAtOnce));
     return sampler.validate(vocab_size);
   }
 };
@@ -278,6 +282,7 @@ inline Result<std::unique_ptr<Answer>> Session::begin(std::vector<int32_t> token
   TESSERA_ASSIGN(const int32_t kept, sequence.keep(tokens));
   auto answer = std::make_unique<Answer>(*model_.tokenizer(), std::move(stream), sequence.id(), std::move(tokens), kept, options.max_tokens, state_->cancelled);
   answer->request.sampler = options.sampler;
+  answer->request.steps_at_once = options.steps_at_once;
   return answer;
 }
 

@@ -12,7 +12,7 @@ struct Work {
   std::vector<int32_t> tokens;    // of the whole conversation: what the sequence holds, then what is to be run; at least one is
   int32_t begin = 0;              // tokens that the sequence held when the work came: giving it up goes back to these
   int32_t remaining = 1;          // tokens that may still be chosen
-  bool one_at_a_time = false;     // the host chooses its tokens
+  int32_t steps_at_once = 1;      // the most tokens in one submission, 1 to kStepsAtOnce; 1 where the host chooses them
 
   // The scheduler's own.
   int32_t held = 0;               // tokens that the sequence holds
