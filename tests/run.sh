@@ -53,7 +53,10 @@ if [ "$tier" = full ]; then
   # GCC 12's runtime guesses how large a library's thread-local block is from the 16 bytes before it, and takes a block that happens to begin at
   # byte 16 of a page for one of glibc 2.19's: its leak search then reads a wrong address and dies. Without the interceptor it does not look there.
   export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}intercept_tls_get_addr=0
-  run_tests "unit and session tests, address and undefined sanitizers" "$root/build/sanitize" -R '^(unit/|model/(SessionTest|Options/))' || status=1
+  run_tests "unit, session and engine tests, address and undefined sanitizers" "$root/build/sanitize" -R '^(unit/|model/(SessionTest|Options/|Engine))' || status=1
+  # Many clients of one model on the null device: what is watched is the host alone.
+  build_tessera "$root/build/threads" engine_test "${options[@]}" -D TESSERA_SANITIZE=thread -D CMAKE_BUILD_TYPE=Debug -D CMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
+  run_tests "threads, under ThreadSanitizer" "$root/build/threads" -R '^model/EngineThreads' || status=1
 fi
 
 # -O1: most of the quick tier's time is compiling, and -O3 takes half as long again.

@@ -47,27 +47,34 @@ void Engine::run(std::span<Request* const> mine, const std::function<void()>& lo
       continue;
     }
     step();
-    {
-      const std::lock_guard lock(mutex_);
-      stepping_ = false;
-    }
-    changed_.notify_all();
+    stepped();
   }
 }
 
+// In the place of a step.
 void Engine::withdraw(std::span<Request* const> mine) {
   {
     std::unique_lock lock(mutex_);
-    const bool ended = std::ranges::all_of(mine, [](const Request* request) { return request->outcome.has_value(); });
-    if (ended) return;
+    if (std::ranges::all_of(mine, [](const Request* request) { return request->outcome.has_value(); })) return;
     changed_.wait(lock, [&] { return !stepping_; });
+    stepping_ = true;
     for (Request* request : mine) std::erase(arrived_, request);
+  }
+  {
     const std::lock_guard device(runtime_.mutex());
     for (Request* request : mine) {
       if (request->outcome) continue;
       scheduler_.give_up(*request);
       scheduler_.remove(*request);
     }
+  }
+  stepped();
+}
+
+void Engine::stepped() {
+  {
+    const std::lock_guard lock(mutex_);
+    stepping_ = false;
   }
   changed_.notify_all();
 }

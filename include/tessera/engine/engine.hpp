@@ -50,6 +50,7 @@ class Engine {
 
  private:
   void step();
+  void stepped();
   void run_step(const Scheduler::Next& next);
   Status submit(const Scheduler::Next& next);
   void keep(Request& request, std::span<const int32_t> ids);

@@ -87,7 +87,7 @@ class Scheduler {
   }
   // What the work has run goes back to the pool, but for what the sequence held before it.
   void give_up(Work& work) {
-    work.held = std::min(work.held, work.begin);
+    work.held = std::min(cache_.length(work.sequence).value_or(0), work.begin);
     (void)cache_.truncate(work.sequence, work.held);
     work.running = false;
   }
