@@ -44,7 +44,7 @@ Result<double> answers(const Model& model, const SessionsOptions& options, int32
     request->remaining = options.tokens;
     request->steps_at_once = steps;
     request->sampler = options.sampler;
-    request->on_token = [](int32_t) -> std::optional<StopReason> { return std::nullopt; };
+    request->on_token = [](const SampledToken&) -> std::optional<StopReason> { return std::nullopt; };
     all.push_back(request.get());
     requests.push_back(std::move(request));
   }

@@ -96,7 +96,12 @@ void Engine::step() {
     else end(request, StopReason::kCancelled);
   }
   const Scheduler::Next& next = scheduler_.next();
-  if (next.kind == Scheduler::Kind::kRefused) end(request_of(*next.works.front()), fail(*next.error));
+  if (next.kind == Scheduler::Kind::kRefused) {
+    Request& request = request_of(*next.works.front());
+    // Pages that other conversations hold are a full context, too.
+    if (request.sinks > 0 && static_cast<int32_t>(request.tokens.size()) > runtime_.cache().max_context_tokens() / 2) roll(request);
+    else end(request, fail(*next.error));
+  }
   if (next.kind == Scheduler::Kind::kPrefill || next.kind == Scheduler::Kind::kDecode) run_step(next);
 }
 
@@ -121,15 +126,15 @@ void Engine::run_step(const Scheduler::Next& next) {
       if (Status settled = scheduler_.settle(request); !settled) end(request, fail(settled.error()));
       continue;
     }
-    std::array<int32_t, kStepsAtOnce> ids{};
+    std::array<SampledToken, kStepsAtOnce> chosen{};
     Status fault;
     for (int32_t i = 0; i < next.steps && fault; ++i) {
-      const auto id = request.on_device ? runtime_.sampled(row, static_cast<int32_t>(request.tokens.size()) + i).map([](const SampledToken& c) { return c.id; }) : choose_here(request, row);
-      if (id) ids[static_cast<size_t>(i)] = *id;
-      else fault = fail(id.error());
+      const auto token = request.on_device ? runtime_.sampled(row, static_cast<int32_t>(request.tokens.size()) + i) : choose_here(request, row);
+      if (token) chosen[static_cast<size_t>(i)] = *token;
+      else fault = fail(token.error());
     }
     if (!fault) end(request, fail(fault.error()));
-    else keep(request, std::span(ids).first(static_cast<size_t>(next.steps)));
+    else keep(request, std::span(chosen).first(static_cast<size_t>(next.steps)));
   }
 }
 
@@ -139,35 +144,51 @@ Status Engine::submit(const Scheduler::Next& next) {
     const Request& request = request_of(*work);
     const std::span<const int32_t> tokens = std::span(request.tokens).first(static_cast<size_t>(request.held + next.tokens));
     parts_.push_back({.sequence = request.sequence, .position = request.held, .ids = tokens.subspan(static_cast<size_t>(request.held)),
-                      .sampler = request.on_device ? &request.sampler : nullptr, .tokens = tokens, .goes_on = request.goes_on});
+                      .sampler = request.on_device ? &request.sampler : nullptr, .tokens = tokens, .log_probabilities = request.log_probabilities, .goes_on = request.goes_on});
   }
   return runtime_.run(parts_, next.shape, next.steps);
 }
 
 // The chain on the host, for options that the device has no kernel for.
-Result<int32_t> Engine::choose_here(Request& request, size_t row) {
+Result<SampledToken> Engine::choose_here(Request& request, size_t row) {
   const size_t vocab = static_cast<size_t>(runtime_.config().vocab_size);
-  return sample(std::span(logits_).subspan(row * vocab, vocab), request.sampler, request.tokens.size(), request.scratch, request.tokens);
+  const auto logits = std::span(logits_).subspan(row * vocab, vocab);
+  SampledToken token;
+  TESSERA_ASSIGN(token.id, sample(logits, request.sampler, request.tokens.size(), request.scratch, request.tokens));
+  if (!request.log_probabilities) return token;
+  TESSERA_ASSIGN(token.log_probability, log_probability(logits, request.sampler, token.id, request.scratch, request.tokens));
+  return token;
 }
 
-void Engine::keep(Request& request, std::span<const int32_t> ids) {
+void Engine::keep(Request& request, std::span<const SampledToken> chosen) {
   const int32_t capacity = runtime_.cache().max_context_tokens();
   std::optional<StopReason> reason;
   {
     const std::lock_guard lock(mutex_);
     request.news = true;
     request.goes_on = true;
-    for (size_t i = 0; i < ids.size() && !reason; ++i) {
+    for (size_t i = 0; i < chosen.size() && !reason; ++i) {
       ++request.made;
-      request.tokens.push_back(ids[i]);
-      reason = request.on_token(ids[i]);
+      request.tokens.push_back(chosen[i].id);
+      reason = request.on_token(chosen[i]);
       if (reason == StopReason::kEndOfText) request.tokens.pop_back();
       if (!reason && --request.remaining == 0) reason = StopReason::kMaxTokens;
-      if (!reason && static_cast<int32_t>(request.tokens.size()) > capacity) reason = StopReason::kContextFull;
+      if (!reason && static_cast<int32_t>(request.tokens.size()) > capacity && request.sinks == 0) reason = StopReason::kContextFull;
     }
   }
+  if (!reason && static_cast<int32_t>(request.tokens.size()) > capacity) roll(request);
   if (Status settled = scheduler_.settle(request); !settled) end(request, fail(settled.error()));
   else if (reason) end(request, *reason);
+}
+
+// What is kept is run again where it stands now: keys are stored rotated by their positions, and a position past those that the model was trained for
+// means nothing to it. The first tokens stay because attention rests on them (attention sinks: Xiao et al. 2023, arXiv 2309.17453).
+void Engine::roll(Request& request) {
+  request.dropped += roll_context(request.tokens, request.sinks, runtime_.cache().max_context_tokens());
+  request.begin = std::min(request.begin, request.sinks);
+  request.goes_on = false;
+  scheduler_.give_up(request);
+  request.running = true;   // it has given back more pages than it will take
 }
 
 void Engine::end(Request& request, Result<StopReason> outcome) {

@@ -85,7 +85,7 @@ Status Runtime::write_sampler(const StepPart& part, size_t slot) {
   static const SamplerOptions kGreedy;
   const SamplerOptions& options = part.sampler != nullptr ? *part.sampler : kGreedy;
   Slot& there = slots_[slot];
-  const SamplerWords words = sampler_words(options);
+  const SamplerWords words = sampler_words(options, part.log_probabilities);
   const bool same_biases = std::ranges::equal(there.biases, options.logit_bias, [](const LogitBias& a, const LogitBias& b) { return a.id == b.id && a.bias == b.bias; });
   if (!same_biases && !options.logit_bias.empty()) {
     TESSERA_TRY(write_input<LogitBias>(kBiasesInput, slot * kMaxDeviceBiases, options.logit_bias));

@@ -20,8 +20,8 @@ struct Asked {
     request.remaining = tokens;
     request.steps_at_once = kStepsAtOnce;
     request.sampler = std::move(sampler);
-    request.on_token = [this](int32_t id) -> std::optional<StopReason> {
-      chosen.push_back(id);
+    request.on_token = [this](const SampledToken& token) -> std::optional<StopReason> {
+      chosen.push_back(token.id);
       return static_cast<int32_t>(chosen.size()) == stop_after ? std::optional(StopReason::kStopString) : std::nullopt;
     };
   }
@@ -102,6 +102,75 @@ TEST_F(EngineTest, AnEndWithinASubmissionKeepsTheTokensBeforeIt) {
     const std::vector<int32_t> rest(asked.request.tokens.begin() + asked.sequence.length(), asked.request.tokens.end());
     if (rest.empty()) continue;
     EXPECT_EQ(*asked.sequence.append(rest), whole.front()->chosen[static_cast<size_t>(end)]);
+  }
+}
+
+// What falls out when the context is full is as if it had never been said: the answer goes on as that of a sequence that begins with what stays.
+TEST_F(EngineTest, AFullContextRollsOn) {
+  const int32_t context = wide_model().context_tokens(), sinks = 5;
+  const SamplerOptions sampler{.temperature = 0.8f, .top_k = 20, .repetition_penalty = 1.2f, .seed = 5};
+  std::vector<int32_t> chosen;
+  {
+    std::vector<std::unique_ptr<Asked>> asked;
+    asked.push_back(std::make_unique<Asked>(wide_model(), prompt_of(1, 40), 2 * context, sampler));
+    Asked& one = *asked.front();
+    one.request.sinks = sinks;
+    run(wide_model(), asked);
+    ASSERT_TRUE(*one.request.outcome) << one.request.outcome->error().message();
+    EXPECT_EQ(**one.request.outcome, StopReason::kMaxTokens);
+    EXPECT_EQ(static_cast<int32_t>(one.chosen.size()), 2 * context);
+    EXPECT_LE(static_cast<int32_t>(one.request.tokens.size()), context + 1);
+    EXPECT_EQ(static_cast<int32_t>(one.request.tokens.size()) + one.request.dropped, 40 + 2 * context);
+    chosen = one.chosen;
+  }
+  std::vector<int32_t> said = prompt_of(1, 40);
+  said.insert(said.end(), chosen.begin(), chosen.begin() + context + 1 - 40);
+  EXPECT_EQ(roll_context(said, sinks, context), context + 1 - context / 2);
+  EXPECT_TRUE(std::ranges::equal(std::span(said).first(sinks), prompt_of(1, sinks)));
+  std::vector<std::unique_ptr<Asked>> fresh;
+  fresh.push_back(std::make_unique<Asked>(wide_model(), said, 30, sampler));
+  run(wide_model(), fresh);
+  EXPECT_TRUE(std::ranges::equal(fresh.front()->chosen, std::span(chosen).subspan(static_cast<size_t>(context + 1 - 40), 30)));
+}
+
+// A pool that other conversations fill is full, too.
+TEST_F(EngineTest, AFullPoolRollsOn) {
+  std::vector<std::unique_ptr<Asked>> asked;
+  asked.push_back(std::make_unique<Asked>(wide_model(), prompt_of(1, 40), 2 * wide_model().context_tokens()));
+  asked.push_back(std::make_unique<Asked>(wide_model(), prompt_of(2, 3), 20));   // its pages stay its own when it is done
+  asked.front()->request.sinks = 5;
+  run(wide_model(), asked);
+  for (const auto& one : asked) EXPECT_TRUE(*one->request.outcome) << one->request.outcome->error().message();
+  EXPECT_EQ(static_cast<int32_t>(asked.front()->chosen.size()), 2 * wide_model().context_tokens());
+  EXPECT_EQ(asked.back()->chosen.size(), 20u);
+}
+
+// From the device and from the host, against the logits themselves. Floats of a few hundred summands: 1e-5 covers their rounding.
+TEST_F(EngineTest, LogProbabilitiesAreThoseOfTheLogits) {
+  for (const float typical : {1.0f, 0.9f}) {   // on the device, on the host
+    std::vector<std::unique_ptr<Asked>> asked;
+    asked.push_back(std::make_unique<Asked>(wide_model(), prompt_of(4, 9), 12, SamplerOptions{.temperature = 0.9f, .top_k = 5, .typical_p = typical, .seed = 8}));
+    Asked& one = *asked.front();
+    std::vector<SampledToken> tokens;
+    one.request.log_probabilities = true;
+    one.request.on_token = [&](const SampledToken& token) -> std::optional<StopReason> {
+      tokens.push_back(token);
+      return std::nullopt;
+    };
+    run(wide_model(), asked);
+    ASSERT_EQ(tokens.size(), 12u);
+    Sequence sequence(wide_model().runtime());
+    std::vector<int32_t> next = prompt_of(4, 9);
+    for (const SampledToken& token : tokens) {
+      const auto check = [&](std::span<const float> row) -> Status {
+        double total = 0, top = *std::ranges::max_element(row);
+        for (const float logit : row) total += std::exp(logit - top);
+        EXPECT_NEAR(token.log_probability, row[static_cast<size_t>(token.id)] - top - std::log(total), 1e-5);
+        return {};
+      };
+      ASSERT_TRUE(sequence.append(next, nullptr, check));
+      next = {token.id};
+    }
   }
 }
 
@@ -242,7 +311,7 @@ TEST(EngineThreads, CancelledBeforeItBeginsAndInThePrompt) {
   asked.push_back(std::make_unique<Asked>(*model, prompt_of(1, 200), 9));
   asked.push_back(std::make_unique<Asked>(*model, prompt_of(2, 1), 30));
   asked[0]->request.cancelled = &cancelled;
-  asked[1]->request.on_token = [&](int32_t) -> std::optional<StopReason> {
+  asked[1]->request.on_token = [&](const SampledToken&) -> std::optional<StopReason> {
     cancelled = true;
     return std::nullopt;
   };

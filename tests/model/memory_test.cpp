@@ -111,7 +111,7 @@ Steady steady_answer(const Model& model, const SamplerOptions& options, int32_t 
   request.steps_at_once = kStepsAtOnce;
   request.remaining = tokens + 1;   // one of them by the prompt's own step
   request.sampler = options;
-  request.on_token = [&](int32_t) -> std::optional<StopReason> {
+  request.on_token = [&](const SampledToken&) -> std::optional<StopReason> {
     ++made;
     if (made == 1 + kStepsAtOnce) steady = {allocation_count, model.runtime()->counters(), {}};
     if (made == 1 + tokens - kStepsAtOnce) steady = {allocation_count - steady.allocations, steady.before, model.runtime()->counters()};

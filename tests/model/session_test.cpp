@@ -168,6 +168,23 @@ TEST_F(SessionTest, AFullContextIsAnOutcomeAndATurnTooLongAnError) {
   EXPECT_LE(session.context_used(), 257);
 }
 
+TEST_F(SessionTest, AConversationRollsOnPastAFullContext) {
+  Session session(*tiny_model(), {.system = "be brief"});
+  GenerateOptions options{.max_tokens = 100, .sampler = {.temperature = 0.9f, .seed = 2}, .log_probabilities = true, .sinks = 16};
+  options.sampler.logit_bias = never_ending(*tiny_model());
+  for (int turn = 0; turn < 6; ++turn) {
+    const auto reply = session.reply(cat("question ", turn), options);
+    ASSERT_TRUE(reply) << reply.error().message();
+    EXPECT_EQ(reply->stop_reason, StopReason::kMaxTokens);
+    EXPECT_EQ(reply->tokens, 100);
+    EXPECT_EQ(reply->log_probabilities.size(), 100u);
+    EXPECT_TRUE(std::ranges::all_of(reply->log_probabilities, [](float value) { return value < 0.0f && value > -100.0f; }));
+    EXPECT_LE(session.context_used(), 257);
+  }
+  EXPECT_EQ(session.messages().size(), 13u);
+  EXPECT_TRUE(session.undo());   // what it goes back to is still there
+}
+
 // --- undo, another answer, another conversation -------------------------------------------------------------------------------------
 
 const GenerateOptions kDrawn{.max_tokens = 8, .sampler = {.temperature = 1.0f, .top_k = 50, .seed = 7}};

@@ -19,6 +19,7 @@ struct Reply {
   std::string text;
   StopReason stop_reason = StopReason::kEndOfText;
   int32_t tokens = 0;                 // chosen, the end token included
+  std::vector<float> log_probabilities{};   // of these, where they were asked for: ln of each one's share, at temperature 1 and before any cut
   int32_t prompt_tokens = 0;          // run for this turn: only what was not in the cache
   double first_token_seconds = 0.0;   // from the call to the first chosen token
   double tokens_per_second = 0.0;     // of the tokens after the first; 0 if there are none
@@ -31,14 +32,14 @@ class Answer {
 
   // To `tokens`, of which the sequence holds `kept`. Stays where it is: the request refers to it.
   Answer(const Tokenizer& tokenizer, TextStream stream, SequenceId sequence, std::vector<int32_t> tokens, int32_t kept, int32_t max_tokens, const std::atomic<bool>& cancelled)
-      : tokenizer_(tokenizer), decoder_(tokenizer), stream_(std::move(stream)), prompt_(tokens.size()), start_(Clock::now()) {
+      : tokenizer_(tokenizer), decoder_(tokenizer), stream_(std::move(stream)), start_(Clock::now()) {
     reply_.prompt_tokens = static_cast<int32_t>(tokens.size()) - kept;
     request.sequence = sequence;
     request.tokens = std::move(tokens);
     request.begin = kept;
     request.remaining = max_tokens;
     request.cancelled = &cancelled;
-    request.on_token = [this](int32_t id) { return take(id); };
+    request.on_token = [this](const SampledToken& token) { return take(token); };
   }
   Answer(const Answer&) = delete;
 
@@ -55,6 +56,7 @@ class Answer {
     for (const Token& token : taken_.tokens) {
       if (request.unwanted) break;
       ++reply_.tokens;
+      if (request.log_probabilities) reply_.log_probabilities.push_back(token.log_probability);
       if (!token.kept) continue;
       text_ends_.push_back((text_ends_.empty() ? 0 : text_ends_.back()) + token.bytes);
       request.unwanted = !emit(std::string_view(taken_.text).substr(token.shown_at, token.shown), on_text);
@@ -73,7 +75,7 @@ class Answer {
     // The conversation goes on from the text that was shown: tokens past a stop string are forgotten.
     if (reply_.stop_reason == StopReason::kStopString)
       while (shown > 0 && text_ends_[shown - 1] > reply_.text.size()) --shown;
-    request.tokens.resize(prompt_ + shown);
+    request.tokens.resize(request.tokens.size() - std::min(request.tokens.size(), kept_ - shown));
     return std::move(reply_);
   }
 
@@ -83,6 +85,7 @@ class Answer {
 
   struct Token {
     bool kept = true;         // false: it ended the text
+    float log_probability = 0;
     size_t bytes = 0;         // of its raw text
     size_t shown_at = 0;      // what may be shown now that it is there, in Fresh::text
     size_t shown = 0;
@@ -96,15 +99,17 @@ class Answer {
     }
   };
 
-  std::optional<StopReason> take(int32_t id) {
+  std::optional<StopReason> take(const SampledToken& token) {
+    ++kept_;
     if (first_ == Clock::time_point()) first_ = Clock::now();
-    if (tokenizer_.ends_text(id)) {
-      fresh_.tokens.push_back({.kept = false});
+    if (tokenizer_.ends_text(token.id)) {
+      --kept_;
+      fresh_.tokens.push_back({.kept = false, .log_probability = token.log_probability});
       return StopReason::kEndOfText;
     }
-    const std::string_view piece = decoder_.push(id);
+    const std::string_view piece = decoder_.push(token.id);
     const std::string_view shown = stream_.push(piece);
-    fresh_.tokens.push_back({.bytes = piece.size(), .shown_at = fresh_.text.size(), .shown = shown.size()});
+    fresh_.tokens.push_back({.log_probability = token.log_probability, .bytes = piece.size(), .shown_at = fresh_.text.size(), .shown = shown.size()});
     fresh_.text += shown;
     return stream_.stopped() ? std::optional(StopReason::kStopString) : std::nullopt;
   }
@@ -117,7 +122,7 @@ class Answer {
   const Tokenizer& tokenizer_;
   TokenDecoder decoder_;
   TextStream stream_;
-  size_t prompt_;                    // tokens
+  size_t kept_ = 0;                  // chosen tokens that stand in request.tokens; not all of them may have been delivered
   std::vector<size_t> text_ends_;    // bytes of raw text after each kept token
   Reply reply_;
   Fresh fresh_;                      // of the thread that runs a step

@@ -2,6 +2,7 @@
 //
 // There is no thread of its own: of the threads that wait for an answer, one at a time runs the next step for all. Each delivers its own text.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -22,7 +23,12 @@ struct Request : Work {
   SamplerOptions sampler;
   // Called for each chosen token, in order, by the thread that runs the step, which waits: it says what ends the answer, if anything. A token that ends the
   // text is not kept; other ones stand in `tokens` when it is called.
-  std::function<std::optional<StopReason>(int32_t id)> on_token;
+  std::function<std::optional<StopReason>(const SampledToken& token)> on_token;
+  bool log_probabilities = false;                 // else each is 0
+  // When the context is full: 0: the answer ends. Else it goes on behind the first `sinks` tokens and the newer half of the others, which are run again
+  // behind them; tokens that fell out are counted in `dropped`.
+  int32_t sinks = 0;         // at most a quarter of the context
+  int32_t dropped = 0;
   // Looked at before each step.
   const std::atomic<bool>* cancelled = nullptr;
   std::atomic<bool> unwanted = false;
@@ -39,6 +45,13 @@ struct Request : Work {
   SamplerScratch scratch;
 };
 
+// Leaves of `tokens` the first `sinks` and the newest, together half of what the context holds; gives how many fell out.
+inline int32_t roll_context(std::vector<int32_t>& tokens, int32_t sinks, int32_t context_tokens) {
+  const int32_t size = static_cast<int32_t>(tokens.size()), kept = std::min(size, context_tokens / 2);
+  tokens.erase(tokens.begin() + sinks, tokens.end() - (kept - sinks));
+  return size - kept;
+}
+
 class Engine {
  public:
   explicit Engine(Runtime& runtime) : runtime_(runtime), scheduler_(runtime.cache()) {}
@@ -53,8 +66,9 @@ class Engine {
   void stepped();
   void run_step(const Scheduler::Next& next);
   Status submit(const Scheduler::Next& next);
-  void keep(Request& request, std::span<const int32_t> ids);
-  Result<int32_t> choose_here(Request& request, size_t row);
+  void keep(Request& request, std::span<const SampledToken> chosen);
+  Result<SampledToken> choose_here(Request& request, size_t row);
+  void roll(Request& request);
   void end(Request& request, Result<StopReason> outcome);
   void withdraw(std::span<Request* const> mine);
 

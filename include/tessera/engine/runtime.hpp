@@ -29,6 +29,7 @@ struct StepPart {
   std::span<const int32_t> ids{};            // each in the vocabulary; one where there are several steps
   const SamplerOptions* sampler = nullptr;   // device_can_sample(); null: greedy
   std::span<const int32_t> tokens{};         // of the conversation, `ids` at their end; for a sampler with penalties
+  bool log_probabilities = false;            // of the chosen tokens; else 0
   bool goes_on = false;                      // behind the token that the device chose for this sequence last, with the same sampler
 };
 

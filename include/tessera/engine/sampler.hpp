@@ -298,6 +298,17 @@ inline Status distribute(std::span<const float> logits, const SamplerOptions& op
   return {};
 }
 
+// ln of the share of `id` among all tokens, behind steps 1 to 3 of the chain: at temperature 1, before any cut. Arguments, errors and cost as sample().
+inline Result<float> log_probability(std::span<const float> logits, const SamplerOptions& options, int32_t id, SamplerScratch& scratch, std::span<const int32_t> history = {}) {
+  TESSERA_ASSIGN(const std::span<const int32_t> recent, sampling::recent_of(history, options, logits.size()));
+  std::vector<Candidate>& candidates = scratch.candidates;
+  sampling::collect(logits, candidates);
+  for (const auto& step : sampling::kAdjust)
+    if (step.active(options)) step.apply(candidates, options, {recent, scratch.counts});
+  const double greatest = sampling::greatest_score(candidates), own = candidates[static_cast<size_t>(id)].score;
+  return static_cast<float>(own - greatest - std::log(sampling::total_weight(candidates, greatest)));
+}
+
 // The token at `position` of the conversation whose tokens so far are `history` (needed by the penalties only). The same arguments give the
 // same token, whatever was sampled before. logits [vocab].
 // Errors: kInvalidArgument (options out of range, no logits, an id that has no logit); kNumericFault: NaN, +Inf, nothing but −Inf.

@@ -95,11 +95,11 @@ class Scheduler {
   const std::vector<Work*>& works() const { return works_; }   // in the order in which they came
 
  private:
-  // Pages that the sequence does not have yet, for `tokens` in all; one more where it may have to leave a shared one.
-  int32_t lacking(const Work& work, int32_t tokens) const {
-    return cache_.pages_for(tokens) - cache_.pages_for(work.held) + (cache_.page_size().offset_of(work.held) != 0 ? 1 : 0);
+  // Pages for what is to be run, and for the token behind it.
+  int32_t wanted(const Work& work) const {
+    const int32_t most = std::min(static_cast<int32_t>(work.tokens.size()) + 1, cache_.max_context_tokens());
+    return cache_.pages_to_append(work.sequence, most - work.held).value_or(0);
   }
-  int32_t wanted(const Work& work) const { return lacking(work, std::min(static_cast<int32_t>(work.tokens.size()) + 1, cache_.max_context_tokens())); }
 
   void admit() {
     int32_t available = cache_.available_pages();
@@ -166,7 +166,7 @@ class Scheduler {
   }
   int32_t pages_for_steps() const {
     int32_t pages = 0;
-    for (const Work* work : chosen_) pages += lacking(*work, work->held + next_.steps);
+    for (const Work* work : chosen_) pages += cache_.pages_to_append(work->sequence, next_.steps).value_or(0);
     return pages;
   }
 

@@ -28,11 +28,16 @@ struct GenerateOptions {
   // 1 to kStepsAtOnce: tokens that the device may make before the host looks at them. Fewer come more evenly; more leave the device less idle. An answer
   // that ends among them wastes the rest, and nothing shows it. Where the host chooses the tokens (device_can_sample()) it is 1.
   int32_t steps_at_once = kStepsAtOnce;
+  bool log_probabilities = false;  // Reply::log_probabilities
+  // 0: an answer ends when the context is full (kContextFull). Above: the conversation then goes on behind its first `sinks` tokens (the system message, say)
+  // and the newest ones, half a context together; they are run again, and what fell out is forgotten for good. At most a quarter of the context counts.
+  int32_t sinks = 0;
 
   // kInvalidArgument names what is out of range. (Stop strings are looked at when the answer begins.)
   Status validate(int64_t vocab_size = std::numeric_limits<int32_t>::max()) const {
     if (max_tokens < 1) return fail(ErrorCode::kInvalidArgument, cat("max_tokens is ", max_tokens, "; it must be at least 1"));
     if (steps_at_once < 1 || steps_at_once > kStepsAtOnce) return fail(ErrorCode::kInvalidArgument, cat("steps_at_once is ", steps_at_once, "; it must be 1 to ", kStepsAtOnce));
+    if (sinks < 0) return fail(ErrorCode::kInvalidArgument, cat("sinks is ", sinks, "; it must be 0 (off) or more tokens"));
     return sampler.validate(vocab_size);
   }
 };
@@ -275,6 +280,9 @@ inline Result<std::string> Session::take_back(Conversation& talk) const {
 inline Result<std::unique_ptr<Answer>> Session::begin(std::vector<int32_t> tokens, const GenerateOptions& options) {
   Sequence& sequence = state_->sequence;
   TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
+  const int32_t sinks = std::min(options.sinks, sequence.capacity() / 4);
+  const bool rolls = sinks > 0 && static_cast<int64_t>(tokens.size()) > sequence.capacity();
+  const int32_t dropped = rolls ? roll_context(tokens, sinks, sequence.capacity()) : 0;
   if (static_cast<int64_t>(tokens.size()) > sequence.capacity()) {
     const int32_t taken = sequence.common(tokens);
     return fail(ErrorCode::kContextFull, cat(static_cast<int32_t>(tokens.size()) - taken, " tokens do not fit: ", taken, " of the context's ", sequence.capacity(), " are taken"));
@@ -283,6 +291,9 @@ inline Result<std::unique_ptr<Answer>> Session::begin(std::vector<int32_t> token
   auto answer = std::make_unique<Answer>(*model_.tokenizer(), std::move(stream), sequence.id(), std::move(tokens), kept, options.max_tokens, state_->cancelled);
   answer->request.sampler = options.sampler;
   answer->request.steps_at_once = options.steps_at_once;
+  answer->request.log_probabilities = options.log_probabilities;
+  answer->request.sinks = sinks;
+  answer->request.dropped = dropped;
   return answer;
 }
 
@@ -292,6 +303,9 @@ inline Result<Reply> Session::end(Answer& answer, Conversation talk, const OnTex
   TESSERA_TRY(state_->sequence.settle(answer.request.tokens));
   if (!reply) return reply;
   talk.tokens = std::move(answer.request.tokens);
+  // Questions that moved forward, or fell out: those begin where the template would have to write all anew.
+  if (answer.request.dropped > 0)
+    for (size_t& begin : talk.question_begins) begin = begin > static_cast<size_t>(answer.request.dropped + answer.request.sinks) ? begin - static_cast<size_t>(answer.request.dropped) : 0;
   talk.messages.push_back({"assistant", reply->text});
   talk_ = std::move(talk);
   return reply;

@@ -85,6 +85,8 @@ class PagedCache {
   int32_t pages_for(int32_t tokens) const { return page_size_.pages_for(tokens); }
   PageSize page_size() const { return page_size_; }
   int32_t max_context_tokens() const { return max_context_tokens_; }
+  // That append() of `tokens` takes: those gained, and one for a last page that other sequences hold too.
+  Result<int32_t> pages_to_append(SequenceId id, int32_t tokens) const;
   int32_t available_pages() const { return pool_.free_pages() + prefix_.idle_pages(); }   // that append() can take
   PagedCacheStatistics statistics() const;
   const PagePool& pool() const { return pool_; }
@@ -185,10 +187,10 @@ inline Result<std::optional<PageCopy>> PagedCache::append(SequenceId id, int32_t
 
   const int32_t length = sequence.length + tokens;
   const int32_t new_pages = pages_for(length) - static_cast<int32_t>(sequence.pages.size());
+  TESSERA_ASSIGN(const int32_t needed, pages_to_append(id, tokens));
   const bool writes_last = tokens > 0 && page_size_.offset_of(sequence.length) != 0;
   const PageId last = writes_last ? sequence.pages.back() : kNoPage;
   const bool sequences_share_last = writes_last && users(last) > 1;
-  const int32_t needed = new_pages + (sequences_share_last ? 1 : 0);
   const int32_t available = available_pages();
   if (needed > available)
     return fail(ErrorCode::kOutOfMemory,
@@ -203,6 +205,13 @@ inline Result<std::optional<PageCopy>> PagedCache::append(SequenceId id, int32_t
   if (forget_last) forget_page(last);  // now that its children, idle all of them, were taken
   sequence.length = length;
   return copy;
+}
+
+inline Result<int32_t> PagedCache::pages_to_append(SequenceId id, int32_t tokens) const {
+  TESSERA_ASSIGN(const size_t slot, slot_of(id));
+  const Sequence& sequence = slots_[slot];
+  const bool leaves_last = tokens > 0 && page_size_.offset_of(sequence.length) != 0 && users(sequence.pages.back()) > 1;
+  return pages_for(sequence.length + tokens) - static_cast<int32_t>(sequence.pages.size()) + (leaves_last ? 1 : 0);
 }
 
 inline Status PagedCache::truncate(SequenceId id, int32_t length) {
