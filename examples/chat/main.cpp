@@ -32,6 +32,7 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
       ->check(CLI::IsMember(tessera::precision_names()))
       ->capture_default_str();
   app.add_flag("--json", options.json, "the answer and its figures as a JSON object; with -n one a line");
+  app.add_flag("--log-probabilities", options.generate.log_probabilities, "with --json: ln of each token's probability, at temperature 1 and before any cut");
   CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
   app.add_flag("-v,--verbose", options.verbose, "say more: model, device, memory, sampler")->excludes(quiet);
   app.add_flag("--no-color", options.no_color, "no colour (NO_COLOR too)");

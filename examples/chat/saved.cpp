@@ -104,16 +104,17 @@ tessera::Result<SavedChat> load_chat(const std::string& path) {
 }
 
 std::string reply_json(const tessera::Reply& reply, const tessera::Model& model, const tessera::GenerateOptions& generate) {
-  return dump({{"text", reply.text},
-               {"stop_reason", std::string(name_of(reply.stop_reason))},
-               {"tokens", reply.tokens},
-               {"prompt_tokens", reply.prompt_tokens},
-               {"first_token_seconds", reply.first_token_seconds},
-               {"tokens_per_second", reply.tokens_per_second},
-               {"model", model.config().name},
-               {"device", model.device().info().name},
-               {"settings", settings_json(generate)}},
-              -1);
+  auto json = nlohmann::ordered_json{{"text", reply.text},
+                                     {"stop_reason", std::string(name_of(reply.stop_reason))},
+                                     {"tokens", reply.tokens},
+                                     {"prompt_tokens", reply.prompt_tokens},
+                                     {"first_token_seconds", reply.first_token_seconds},
+                                     {"tokens_per_second", reply.tokens_per_second},
+                                     {"model", model.config().name},
+                                     {"device", model.device().info().name},
+                                     {"settings", settings_json(generate)}};
+  if (generate.log_probabilities) json["log_probabilities"] = reply.log_probabilities;
+  return dump(json, -1);
 }
 
 std::string error_json(const tessera::Error& error) { return dump({{"error", {{"code", std::string(name_of(error.code()))}, {"message", error.message()}}}}, -1); }

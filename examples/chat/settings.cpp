@@ -59,6 +59,8 @@ bool parse_biases(GenerateOptions& options, std::string_view text) {
 
 constexpr Setting kSettings[] = {
     number<&GenerateOptions::max_tokens>("max_tokens", "--max-tokens", "longest answer, in tokens"),
+    number<&GenerateOptions::steps_at_once>("steps_at_once", "--steps-at-once", "1 to 8 tokens made before one is shown: fewer come more evenly, more leave the GPU less idle"),
+    number<&GenerateOptions::sinks>("sinks", "--sinks", "go on when the context is full, behind so many of its first tokens and the newest; 0: the answer ends"),
     number<&SamplerOptions::temperature>("temperature", "--temp", "0: always the likeliest token; higher: more varied"),
     number<&SamplerOptions::top_k>("top_k", "--top-k", "choose among the k likeliest; 0: all"),
     number<&SamplerOptions::top_p>("top_p", "--top-p", "among the likeliest that have this probability together; 1: all"),
