@@ -12,9 +12,9 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-using StepRow = std::array<int32_t, 4>;
+using RowWords = std::array<int32_t, 4>;   // a row of the step, as StepRow has it
 
-// Both ops on some rows of logits. The step has more rows than that, and more slots than sequences: those must stay as they are.
+// Both ops on some rows of logits; the input is not called "rows", which the harness would write. The step has more rows than that, and more slots than sequences: those must stay as they are.
 class Sampling {
  public:
   static constexpr int64_t kSpare = 3;
@@ -22,7 +22,7 @@ class Sampling {
   Sampling(gpu::Device& device, int64_t channels, int64_t rows, const TestTuning& tuning) : channels_(channels), rows_(rows), runner_(device, tuning) {
     GraphBuilder& g = runner_.g;
     const int64_t all = rows + kSpare;
-    const ValueId logits = g.output("logits", rows, channels), step_rows = g.input("rows", DType::kI32, 4, {all}), samplers = g.input("samplers", DType::kU32, 4, {all, 4}),
+    const ValueId logits = g.output("logits", rows, channels), step_rows = g.input("step_rows", DType::kI32, 4, {all}), samplers = g.input("samplers", DType::kU32, 4, {all, 4}),
                   biases = g.input("biases", DType::kU32, 2, {all, kMaxDeviceBiases}), recent = g.input("recent", DType::kI32, 1, {all, kRecentTokens}),
                   sampled = g.input("sampled", DType::kU32, 2, {rows, kStepsAtOnce});
     ops::adjust_logits(g, logits, step_rows, samplers, biases, recent);
@@ -34,7 +34,7 @@ class Sampling {
     step_rows_.resize(static_cast<size_t>(all), {-5, -5, -5, -1});
   }
   Status prepare() { return runner_.prepare({1, LogitRows::kNone}); }
-  const std::vector<StepRow>& step_rows() const { return step_rows_; }
+  const std::vector<RowWords>& step_rows() const { return step_rows_; }
 
   // Writes the requests: request i is row i of the logits, a row of the step and a slot that `random` chooses.
   Status set(const std::vector<Request>& requests, Random& random) {
@@ -46,12 +46,12 @@ class Sampling {
       std::swap(slots[i], slots[static_cast<size_t>(random.below(static_cast<int64_t>(i) + 1))]);
     }
     for (int32_t& token : recent_) token = static_cast<int32_t>(random.below(channels_));   // tokens of nobody, which no window may reach
-    for (StepRow& row : step_rows_) row = {-5, -5, -5, -1};
+    for (RowWords& row : step_rows_) row = {-5, -5, -5, -1};
     for (size_t i = 0; i < requests.size(); ++i) {
       const Request& request = requests[i];
       const auto slot = static_cast<size_t>(slots[i]);
       const auto position = static_cast<int64_t>(request.history.size()) - 1;
-      StepRow& row = step_rows_[static_cast<size_t>(sources[i])];
+      RowWords& row = step_rows_[static_cast<size_t>(sources[i])];
       row = {request.history.back(), static_cast<int32_t>(position), slots[i], row[3]};
       step_rows_[i][3] = request.active ? sources[i] : -1;
       words_[slot] = sampler_words(request.options, request.wants_log);
@@ -75,10 +75,10 @@ class Sampling {
     TESSERA_TRY(runner_.run({}));
     TESSERA_ASSIGN(const Matrix adjusted, runner_.read("sample", "logits"));
     TESSERA_ASSIGN(const std::vector<SampledToken> sampled, runner_.read_raw<SampledToken>("sample", "sampled"));
-    TESSERA_ASSIGN(const std::vector<StepRow> rows, runner_.read_raw<StepRow>("sample", "rows"));
+    TESSERA_ASSIGN(const std::vector<RowWords> rows, runner_.read_raw<RowWords>("sample", "rows"));
     TESSERA_ASSIGN(const std::vector<int32_t> recent, runner_.read_raw<int32_t>("sample", "recent"));
     std::vector<Outcome> outcomes;
-    const std::vector<StepRow> before = step_rows_;
+    const std::vector<RowWords> before = step_rows_;
     for (size_t i = 0; i < requests.size(); ++i) {
       outcomes.push_back({{}, {adjusted.row(static_cast<int64_t>(i)), adjusted.row(static_cast<int64_t>(i)) + channels_}});
       if (!requests[i].active) continue;
@@ -102,7 +102,7 @@ class Sampling {
   std::vector<std::array<uint32_t, 2>> biases_;
   std::vector<int32_t> recent_;
   std::vector<SampledToken> sampled_;
-  std::vector<StepRow> step_rows_;
+  std::vector<RowWords> step_rows_;
 };
 
 // ---- requests ----------------------------------------------------------------------------------------------------------------------
@@ -165,11 +165,13 @@ std::vector<SampleCase> cases() {
   if (full_tier()) {
     std::vector<SampleCase> all;
     for (const int64_t channels : {1, 2, 3, 5, 127, 4098, 49152, 128256})
-      for (const int workgroup : {1, 4, 64, 256})
+      for (const int workgroup : {1, 4, 64, 256}) {
+        if (workgroup == 1 && channels > 1000 && on_vulkan()) continue;   // no Vulkan driver has one lane do all: lavapipe would end its loops
         for (const bool subgroups : {false, true}) all.push_back({channels, workgroup, channels < 10000 ? 24 : 2, subgroups});
+      }
     return all;
   }
-  return {{1, 4}, {3, 1}, {5, 64}, {127, 1}, {127, 4}, {127, 64}, {127, 64, 4, true}, {4098, 4, 3}, {49152, 64, 1}};
+  return {{1, 4}, {3, 1}, {5, 64}, {127, 1}, {127, 64}, {127, 64, 4, true}, {4098, 4, 3}, {49152, 64, 1}};
 }
 
 class Sample : public OpTest, public testing::WithParamInterface<SampleCase> {
@@ -275,7 +277,7 @@ INSTANTIATE_TEST_SUITE_P(Sample, Sample, testing::ValuesIn(cases()), name_of_cas
 TEST_F(OpTest, DrawsAreDistributedAsTheyShouldBe) {
   constexpr int64_t kVocab = 21, kRows = 512;
   Random random(4);
-  Sampling sampling(device(), kVocab, kRows, {.workgroup = 4});
+  Sampling sampling(device(), kVocab, kRows, {.workgroup = 1});
   TESSERA_ASSERT_OK(sampling.prepare());
   const std::vector<float> logits = logits_of(Shape::kPeaked, kVocab, random);
   for (const SamplerOptions& chosen : {SamplerOptions{.temperature = 4}, SamplerOptions{.temperature = 5, .top_k = 12, .top_p = 0.95f, .min_p = 0.01f}}) {

@@ -32,9 +32,11 @@ TEST(SamplePlan, TakesLittleSharedMemoryOfAnyVocabulary) {
       const Result<Plan> plan = plan_of_sampling(vocab, workgroup, false);
       ASSERT_TRUE(plan) << plan.error().message();
       const auto& consts = plan->dispatches.back().variant.consts;
-      const int64_t tile = consts.at("TILE"), tiles = consts.at("TILES");
-      EXPECT_GE(tile * tiles * workgroup * 4, vocab);
-      EXPECT_LE((tiles * workgroup + workgroup + 3) * 4, 8192) << vocab << " tokens, " << workgroup << " lanes";
+      const int64_t tile = consts.at("TILE"), tiles = consts.at("TILES"), lanes = consts.at("WG");
+      EXPECT_GE(tile * tiles * lanes * 4, vocab);
+      EXPECT_LE((tiles * lanes + lanes + 3) * 4, 8192) << vocab << " tokens, " << workgroup << " lanes";
+      EXPECT_LE(workgroup, lanes);
+      EXPECT_TRUE(workgroup == 1 || lanes >= 128 || tile * tiles <= 1024) << "of one lane";
     }
 }
 
