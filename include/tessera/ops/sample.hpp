@@ -63,7 +63,7 @@ inline Result<std::vector<KernelCall>> plan_adjust_logits(const PlanContext& con
   KernelCall call{.kernel = "adjust_logits",
                   .consts = {{"CHANNELS", context[logits].channels}, {"RECENT", kRecentTokens}, {"WG", context.tuning.row_workgroup}},
                   .slots = {{"logits", logits, 1}, {"rows", node.input("rows"), 4}, {"samplers", node.input("samplers"), 4}, {"biases", node.input("biases"), 2},
-                            {"recent", node.input("recent"), 1}},
+                            {"recent", node.input("recent"), 4}},
                   .args = {},
                   .workgroups = {context[logits].rows, 1, 1},
                   .bytes = 0};
@@ -82,9 +82,14 @@ inline void sample(GraphBuilder& g, ValueId logits, ValueId samplers, ValueId ro
 
 inline Result<std::vector<KernelCall>> plan_sample(const PlanContext& context, const Node& node) {
   constexpr int64_t kTiles = 1024;   // of all lanes together: 4 KiB of shared memory
+  constexpr int64_t kSlices = 1024;  // of a lane
   const Value& logits = context[node.input("logits")];
   if (logits.channels > int64_t{1} << 24) return fail(ErrorCode::kLimit, cat("sampling on the device from ", logits.channels, " tokens; at most 2^24"));
-  const int64_t workgroup = context.tuning.row_workgroup, of_lane = ceil_div(slices_of(logits), workgroup);
+  // A lane walks its slices some twenty times where scores are flat: more lanes than a row usually gets, where it has many. lavapipe ends all loops of a
+  // shader after 65,535 turns together. One lane is left alone: that is a driver's whole vector.
+  int64_t workgroup = context.tuning.row_workgroup;
+  while (workgroup > 1 && workgroup < 128 && slices_of(logits) > kSlices * workgroup) workgroup *= 2;
+  const int64_t of_lane = ceil_div(slices_of(logits), workgroup);
   const int64_t tile = ceil_div(of_lane, std::max(int64_t{1}, kTiles / workgroup));
   KernelCall call{.kernel = "sample",
                   .consts = {{"CHANNELS", logits.channels}, {"TILE", tile}, {"TILES", ceil_div(of_lane, tile)}, {"RECENT", kRecentTokens}, {"STEPS", kStepsAtOnce}, {"WG", workgroup}},
