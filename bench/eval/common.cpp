@@ -76,6 +76,7 @@ Result<std::optional<Storage>> storage_option(const std::string& name) {
 Result<LoadOptions> load_options(const Common& common) {
   LoadOptions options;
   options.precision = precision_from_name(common.precision).value_or(Precision::kDefault);
+  options.kv = kv_type_from_name(common.kv).value_or(KvType::kDefault);
   options.context_tokens = common.context;
   TESSERA_ASSIGN(options.weight_storage, storage_option(common.weights_in));
   TESSERA_ASSIGN(options.activation_storage, storage_option(common.activations_in));

@@ -14,6 +14,7 @@ struct Common {
   std::string out;                 // empty: stdout
   std::string device = "auto";
   std::string precision = "default";
+  std::string kv = "default";
   std::string weights_in, activations_in;   // storage names; empty: the device's tuning row
   int32_t context = 0;             // 0: what the input needs
   bool profile = false;
@@ -28,7 +29,7 @@ Result<std::string> read_file(const std::string& path);   // "-": standard input
 Status write_output(const std::string& path, std::string_view bytes);
 Result<std::string> decode_base64(std::string_view text);
 
-// What --precision, --context and the storages ask for.
+// What --precision, --kv, --context and the storages ask for.
 Result<LoadOptions> load_options(const Common& common);
 // Opens the device and loads the model with room for `tokens`.
 Result<Model> load_model(const Common& common, int64_t tokens, bool all_logits);

@@ -75,16 +75,16 @@ std::string weight_storages(const StepPlans& plans) {
 
 bool fits(const MemoryPlan& memory, const DeviceInfo& info) { return memory.total() <= static_cast<uint64_t>(info.global_memory_bytes); }
 
-std::string memory_text(const StepPlans& plans, const DeviceInfo& info, int32_t context) {
+std::string memory_text(const StepPlans& plans, const DeviceInfo& info) {
   const MemoryPlan& memory = plans.memory;
-  std::string text = cat("\nmemory for a context of ", context, " tokens\n");
+  std::string text = cat("\nmemory for a context of ", plans.kv.context_tokens, " tokens\n");
   const auto line = [&](const char* name, uint64_t bytes, const std::string& note) {
     char row[64];
     std::snprintf(row, sizeof row, "  %-8s %12s", name, bytes_text(bytes).c_str());
     text += cat(row, note.empty() ? "" : "   ", note, "\n");
   };
   line("weights", memory.weights, weight_storages(plans));
-  line("KV cache", memory.kv, "");
+  line("KV cache", memory.kv, cat(plans.kv.pages, " pages of ", plans.kv.page_tokens, " tokens, ", name_of(plans.kv.type)));
   line("arena", memory.arena, cat("no less than ", bytes_text(memory.arena_lower_bound)));
   line("inputs", memory.inputs, "");
   line("total", memory.total(), cat("of ", size_text(info.global_memory_bytes), ": ", fits(memory, info) ? "fits" : "DOES NOT FIT"));
@@ -134,7 +134,7 @@ Status run_plan(const Common& common, const std::string& path, const std::string
   TESSERA_ASSIGN(const StepPlans plans, make_step_plans(file.config(), file.weights(), info, options));
   TESSERA_ASSIGN(const size_t programs, check_programs(plans, info));
   std::string text = device_text(profile) + tuning_text(info, common);
-  text += memory_text(plans, info, context_tokens(file.config(), options));
+  text += memory_text(plans, info);
   text += cat("\nsteps, ", programs, " programs together\n");
   std::string details;
   for (const Plan& plan : plans.plans) {

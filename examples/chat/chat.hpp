@@ -20,6 +20,9 @@ struct Options {
   std::string device = "auto";
   std::string weights_in, activations_in;
   std::string precision = "default";
+  std::string kv = "default";
+  uint64_t kv_bytes = 0;
+  int32_t page_tokens = 0;
   std::string chat_template;      // a built-in one instead of the file's
   int32_t context_tokens = 0;
   int32_t answers = 1;

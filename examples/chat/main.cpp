@@ -31,6 +31,11 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("--precision", options.precision, "of activations and KV: float, half, or default: f16 KV, and f16 activations on devices that compute in f16")
       ->check(CLI::IsMember(tessera::precision_names()))
       ->capture_default_str();
+  app.add_option("--kv", options.kv, "keys and values in float, half, or int8: about half the memory of half; default: as the precision says")
+      ->check(CLI::IsMember(tessera::kv_type_names()))
+      ->capture_default_str();
+  app.add_option("--kv-bytes", options.kv_bytes, "memory of the KV cache, e.g. 200M or 1G (default: what one context takes)")->transform(CLI::AsSizeValue(false));
+  app.add_option("--page-tokens", options.page_tokens, "tokens of a KV page, a power of two (default: 16)")->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "the answer and its figures as a JSON object; with -n one a line");
   app.add_flag("--log-probabilities", options.generate.log_probabilities, "with --json: ln of each token's probability, at temperature 1 and before any cut");
   CLI::Option* quiet = app.add_flag("-q,--quiet", options.quiet, "only the answer, no status");
@@ -70,6 +75,9 @@ tessera::Result<tessera::Model> load(const Options& options, chat::Status& statu
   tessera::LoadOptions load;
   load.context_tokens = options.context_tokens;
   load.precision = tessera::precision_from_name(options.precision).value_or(tessera::Precision::kDefault);
+  load.kv = tessera::kv_type_from_name(options.kv).value_or(tessera::KvType::kDefault);
+  load.kv_bytes = options.kv_bytes;
+  load.page_tokens = options.page_tokens;
   TESSERA_ASSIGN(load.weight_storage, storage(options.weights_in));
   TESSERA_ASSIGN(load.activation_storage, storage(options.activations_in));
   load.on_progress = [&](const tessera::Progress& progress) { status.progress(progress); };

@@ -14,9 +14,7 @@ namespace tessera {
 Result<std::unique_ptr<Runtime>> Runtime::load(const std::string& path, Device device, const LoadOptions& options) {
   TESSERA_ASSIGN(ModelFile file, ModelFile::open(path));
   TESSERA_ASSIGN(StepPlans plans, make_step_plans(file.config(), file.weights(), device.info(), options));
-  TESSERA_ASSIGN(PagedCache cache, PagedCache::make({.pages = static_cast<int32_t>(ceil_div(tessera::context_tokens(file.config(), options), kPageTokens)),
-                                                     .page_size = static_cast<int32_t>(kPageTokens),
-                                                     .max_context_tokens = tessera::context_tokens(file.config(), options),
+  TESSERA_ASSIGN(PagedCache cache, PagedCache::make({.pages = plans.kv.pages, .page_size = plans.kv.page_tokens, .max_context_tokens = plans.kv.context_tokens,
                                                      .prefix_cache = options.prefix_cache}));
   std::unique_ptr<Runtime> runtime(new Runtime(std::move(file), std::move(device), std::move(cache), options));
   TESSERA_TRY(runtime->set_up(std::move(plans), options));

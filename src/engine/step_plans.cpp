@@ -1,21 +1,52 @@
 #include "tessera/engine/step_plans.hpp"
 
+#include <bit>
+
 #include "tessera/exec/executor.hpp"
 #include "tessera/model/arch_table.hpp"
 #include "tessera/plan/planner.hpp"
 
 namespace tessera {
 
+namespace {
+DType element_of(const LoadOptions& options) {
+  switch (options.kv) {
+    case KvType::kDefault: break;
+    case KvType::kFloat: return DType::kF32;
+    case KvType::kHalf: return DType::kF16;
+    case KvType::kInt8: return DType::kI8;
+  }
+  return options.precision == Precision::kFloat ? DType::kF32 : DType::kF16;
+}
+}  // namespace
+
+Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options) {
+  KvPool pool{.type = element_of(options),
+              .page_tokens = options.page_tokens != 0 ? options.page_tokens : kPageTokens,
+              .context_tokens = options.context_tokens != 0 ? options.context_tokens : std::min(config.context_length, 4096)};
+  if (pool.context_tokens < 1 || pool.context_tokens > config.context_length)
+    return fail(ErrorCode::kInvalidArgument, cat("context of ", pool.context_tokens, " tokens: the model was trained for 1 to ", config.context_length));
+  if (pool.page_tokens < 1 || pool.page_tokens > kMostPageTokens || !std::has_single_bit(static_cast<uint32_t>(pool.page_tokens)))
+    return fail(ErrorCode::kInvalidArgument, cat("KV pages of ", pool.page_tokens, " tokens: there are powers of two up to ", kMostPageTokens));
+  pool.pages = pool.context_pages();
+  if (options.kv_bytes == 0) return pool;
+  const int64_t head_bytes = round_up(config.head_dim, 4) * byte_size(pool.type) + (pool.type == DType::kI8 ? byte_size(DType::kF32) : 0);
+  const auto page_bytes = static_cast<uint64_t>(2 * int64_t{config.n_layers} * config.n_kv_heads * pool.page_tokens * head_bytes);
+  if (options.kv_bytes < page_bytes)
+    return fail(ErrorCode::kLimit, cat("a KV cache of ", bytes_text(options.kv_bytes), ": one page of ", pool.page_tokens, " tokens takes ", bytes_text(page_bytes)));
+  pool.pages = static_cast<int32_t>(std::min<uint64_t>(options.kv_bytes / page_bytes, static_cast<uint64_t>(INT32_MAX / pool.page_tokens)));   // positions are int32
+  pool.context_tokens = std::min(pool.context_tokens, pool.pages * pool.page_tokens);
+  return pool;
+}
+
 Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<WeightRef>& weights, const DeviceInfo& device, const LoadOptions& options) {
-  const int32_t context = context_tokens(config, options);
-  if (context < 1 || context > config.context_length)
-    return fail(ErrorCode::kInvalidArgument, cat("context of ", context, " tokens: the model was trained for 1 to ", config.context_length));
+  TESSERA_ASSIGN(const KvPool kv, kv_pool(config, options));
   if (options.weight_parts < 0) return fail(ErrorCode::kInvalidArgument, cat("weights in ", options.weight_parts, " parts"));
   const Tuning tuning = tuning_for(device, options);
   StepPlans out;
+  out.kv = kv;
   out.activation_type = tuning.activation_type;
-  StepRequest request{.config = &config, .weights = &weights, .shape = {}, .pages = ceil_div(context, kPageTokens), .page_tokens = kPageTokens,
-                      .kv_type = options.precision == Precision::kFloat ? DType::kF32 : DType::kF16, .context_pages = ceil_div(context, kPageTokens)};
+  StepRequest request{.config = &config, .weights = &weights, .shape = {}, .pages = kv.pages, .page_tokens = kv.page_tokens, .kv_type = kv.type, .context_pages = kv.context_pages()};
   Planner planner(device, tuning);
   for (const StepShape& shape : step_shapes(options.all_logits)) {
     request.shape = shape;
@@ -39,7 +70,7 @@ Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<W
   out.memory.arena = static_cast<uint64_t>(out.arena.bytes());
   out.memory.inputs += sizeof(StepParams);
   if (options.max_device_bytes != 0 && out.memory.total() > options.max_device_bytes)
-    return fail(ErrorCode::kLimit, cat("the model needs ", bytes_text(out.memory.total()), " of device memory (weights ", bytes_text(out.memory.weights), ", KV ", bytes_text(out.memory.kv), " for ", context,
+    return fail(ErrorCode::kLimit, cat("the model needs ", bytes_text(out.memory.total()), " of device memory (weights ", bytes_text(out.memory.weights), ", KV ", bytes_text(out.memory.kv), " for ", kv.pages * kv.page_tokens,
                                        " tokens, intermediates ", bytes_text(out.memory.arena), "); allowed are ", bytes_text(options.max_device_bytes), ". A smaller context needs less."));
   return out;
 }

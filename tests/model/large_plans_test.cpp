@@ -288,6 +288,13 @@ TEST(KernelTexts, CompileWithBiases) {
   compile_plans(shape, {WeightType::kQ4_0, WeightType::kF32}, {{"vulkan", all.at("mali-g610 vulkan")}, {"opencl", all.at("mali-g610 opencl")}}, {{.all_logits = true}}, 20);
 }
 
+// Keys and values in bytes, and pages of other sizes: no device refuses them.
+TEST(KernelTexts, CompileForEveryKvType) {
+  std::vector<LoadOptions> options;
+  for (const auto& [name, type] : kKvTypes) options.push_back({.kv = type, .page_tokens = type == KvType::kInt8 ? 32 : 0});
+  compile_plans(kLlama32_1B, {WeightType::kQ4_0}, one_device_a_row(), options, 40);
+}
+
 // Buffers and images for everything, on one GPU through both APIs.
 TEST(KernelTexts, CompileWhereStoragesAreForced) {
   const auto all = devices();

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "op_harness.hpp"
+#include "tessera/ops/rope_kv.hpp"
 
 namespace tessera::ops_test {
 namespace {
@@ -14,10 +15,10 @@ constexpr int64_t kPages = 6;
 
 // One (token, head): softmax of the scores and what a kernel in f32 may be off by, all in double.
 struct HeadTruth {
-  Eigen::VectorXd y, tolerance;
+  Eigen::VectorXd y, tolerance, weights;
 };
 
-HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const std::vector<const float*>& v, int64_t dim, int64_t page) {
+HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const std::vector<const float*>& v, int64_t dim, int64_t page, bool scaled = false) {
   const auto as_double = [dim](const float* p) -> Eigen::VectorXd { return Eigen::Map<const Eigen::VectorXf>(p, dim).cast<double>(); };
   const auto n = static_cast<Eigen::Index>(k.size());
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
@@ -31,15 +32,17 @@ HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const s
   }
   Eigen::VectorXd p = (scores.array() - scores.maxCoeff()).exp();
   p /= p.sum();
-  // A score is a sum of `dim` products of a scaled query: off by γ of its terms' sizes, twice where it meets the maximum. The exponents
+  // A score is a sum of `dim` products of a scaled query: off by γ of its terms' sizes, twice where it meets the maximum; one rounding more where the sum is
+  // multiplied with the key's scale. The exponents
   // telescope over the pages: their roundings add up to at most u times twice the scores' range, and so does what exp's error grows by with its
   // argument; every page rounds one exp and one product.
   const int64_t pages = (n + page - 1) / page;
   const double range = scores.maxCoeff() - scores.minCoeff(), exp_growth = exp_roundings(range) - exp_roundings(0.0);
-  const double weight_error = 2.0 * gamma_of(dim + 5) * sizes.maxCoeff() + 2.0 * device_unit() * range + gamma_of(static_cast<double>(pages + 1) * (exp_roundings(0.0) + 2.0) + exp_growth);
-  // Numerator and denominator are sums of n such weights; then a reciprocal, a product, the reference's rounding.
-  const double relative = 2.0 * weight_error / (1.0 - weight_error) + 2.0 * gamma_of(n + 2) + gamma_of(division_roundings() + 2.0);
-  return {values * p, relative * (values.cwiseAbs() * p) + Eigen::VectorXd::Constant(dim, kSmallest)};
+  const double weight_error = 2.0 * gamma_of(dim + 5 + (scaled ? 1 : 0)) * sizes.maxCoeff() + 2.0 * device_unit() * range + gamma_of(static_cast<double>(pages + 1) * (exp_roundings(0.0) + 2.0) + exp_growth);
+  // Numerator and denominator are sums of n such weights, those multiplied with the values' scales, if they have them; then a reciprocal, a product, the
+  // reference's rounding.
+  const double relative = 2.0 * weight_error / (1.0 - weight_error) + 2.0 * gamma_of(n + 2 + (scaled ? 1 : 0)) + gamma_of(division_roundings() + 2.0);
+  return {values * p, relative * (values.cwiseAbs() * p) + Eigen::VectorXd::Constant(dim, kSmallest), p};
 }
 
 struct AttentionCase {
@@ -48,16 +51,31 @@ struct AttentionCase {
   TestTuning tuning;
 };
 
-// K or V of `count` positions, as the pages' type holds them: [position, kv_heads · head_dim].
-Matrix pages_content(Random& random, const AttentionCase& c, int64_t count, float size) {
-  Matrix m = random.matrix(count, c.shape.kv_heads * c.shape.head_dim, size);
-  if (c.kv == DType::kF16)
-    for (float& v : m.values) v = half_to_float(float_to_half(v));
+// K or V of `count` positions.
+struct Content {
+  Matrix values;   // [position, kv_heads · head_dim], as the pages' type holds them
+  Matrix scales;   // [position, kv_head], of pages of bytes
+};
+
+Content pages_content(Random& random, const AttentionCase& c, int64_t count, float size) {
+  Content m{random.matrix(count, c.shape.kv_heads * c.shape.head_dim, size), Matrix(count, c.shape.kv_heads)};
+  for (float& v : m.values.values) v = c.kv == DType::kF16 ? half_to_float(float_to_half(v)) : v;
+  if (c.kv != DType::kI8) return m;
+  for (int64_t at = 0; at < count; ++at)
+    for (int64_t kv = 0; kv < c.shape.kv_heads; ++kv) {
+      // Some of 0, else of 12 bits: a product with a byte is then a float.
+      const float scale = random.below(16) == 0 ? 0.0f : static_cast<float>(1 + random.below(4095)) * 0x1p-12f * std::exp2(std::ceil(std::log2(size / 128.0f)));
+      m.scales.at(at, kv) = scale;
+      for (int64_t d = 0; d < c.shape.head_dim; ++d) m.values.at(at, kv * c.shape.head_dim + d) = scale * static_cast<float>(random.below(255) - 127);
+    }
   return m;
 }
 
-// The same at its place in the pages; all other positions are NaN, and who reads them shows it.
-std::vector<uint8_t> in_pages(const AttentionCase& c, const Matrix& m) {
+int8_t byte_of(float value, float scale) { return static_cast<int8_t>(scale == 0.0f ? 0.0f : std::nearbyint(value / scale)); }
+
+// The same at its place in the pages; all other positions (of bytes: their scales) are NaN, and who reads them shows it.
+std::vector<uint8_t> in_pages(const AttentionCase& c, const Content& content, const std::vector<int32_t>& table = kBlockTable) {
+  const Matrix& m = content.values;
   const int64_t unit = byte_size(c.kv), dim = c.shape.padded_dim();
   std::vector<uint8_t> raw(static_cast<size_t>(kPages * c.shape.kv_heads * c.shape.page * dim * unit), 0xff);
   for (int64_t at = 0; at < m.rows; ++at)
@@ -65,18 +83,45 @@ std::vector<uint8_t> in_pages(const AttentionCase& c, const Matrix& m) {
       for (int64_t d = 0; d < dim; ++d) {
         const float value = d < c.shape.head_dim ? m.at(at, kv * c.shape.head_dim + d) : 0.0f;
         const uint16_t half = float_to_half(value);
-        const int64_t page = kBlockTable[static_cast<size_t>(at / c.shape.page)];
+        const int8_t byte = c.kv == DType::kI8 ? byte_of(value, content.scales.at(at, kv)) : int8_t{0};
+        const int64_t page = table[static_cast<size_t>(at / c.shape.page)];
         uint8_t* place = raw.data() + (((page * c.shape.kv_heads + kv) * c.shape.page + at % c.shape.page) * dim + d) * unit;
-        c.kv == DType::kF16 ? std::memcpy(place, &half, 2) : std::memcpy(place, &value, 4);
+        std::memcpy(place, c.kv == DType::kI8 ? static_cast<const void*>(&byte) : c.kv == DType::kF16 ? static_cast<const void*>(&half) : &value, static_cast<size_t>(unit));
       }
   return raw;
+}
+std::vector<float> scales_in_pages(const AttentionCase& c, const Content& content, const std::vector<int32_t>& table = kBlockTable) {
+  std::vector<float> scales(static_cast<size_t>(kPages * c.shape.kv_heads * c.shape.page), NAN);
+  for (int64_t at = 0; at < content.scales.rows; ++at)
+    for (int64_t kv = 0; kv < c.shape.kv_heads; ++kv)
+      scales[static_cast<size_t>((table[static_cast<size_t>(at / c.shape.page)] * c.shape.kv_heads + kv) * c.shape.page + at % c.shape.page)] = content.scales.at(at, kv);
+  return scales;
+}
+
+ops::KvPages kv_pages(OpRunner& run, const AttentionCase& c) {
+  const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()}, heads{kPages, c.shape.kv_heads, c.shape.page};
+  const int64_t table_pages = static_cast<int64_t>(kBlockTable.size());
+  ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {table_pages}), table_pages};
+  if (c.kv != DType::kI8) return kv;
+  kv.k_scales = run.g.state("k_scales", DType::kF32, 1, heads);
+  kv.v_scales = run.g.state("v_scales", DType::kF32, 1, heads);
+  return kv;
+}
+
+Status write_pages(OpRunner& run, const AttentionCase& c, const Content& k, const Content& v, const std::vector<int32_t>& table = kBlockTable) {
+  TESSERA_TRY(run.write_raw("attention", "k_pages", in_pages(c, k, table)));
+  TESSERA_TRY(run.write_raw("attention", "v_pages", in_pages(c, v, table)));
+  TESSERA_TRY(run.write_raw("attention", "block_tables", table));
+  if (c.kv != DType::kI8) return {};
+  TESSERA_TRY(run.write_raw("attention", "k_scales", scales_in_pages(c, k, table)));
+  return run.write_raw("attention", "v_scales", scales_in_pages(c, v, table));
 }
 
 TEST(AttentionReference, EqualsEigen) {
   const AttentionCase c{{6, 2, 10, 16}, DType::kF32, {}};
   Random random(1);
   const int64_t tokens = 5, position = 7;
-  const Matrix q = random.matrix(tokens, 60), k = pages_content(random, c, position + tokens, 2.0f), v = pages_content(random, c, position + tokens, 2.0f);
+  const Matrix q = random.matrix(tokens, 60), k = pages_content(random, c, position + tokens, 2.0f).values, v = pages_content(random, c, position + tokens, 2.0f).values;
   Matrix y(tokens, 60);
   ops::attention_reference(q.values.data(), k.values.data(), v.values.data(), y.values.data(), tokens, position, c.shape);
   for (int64_t t = 0; t < tokens; ++t)
@@ -99,9 +144,7 @@ TEST_P(Attention, EqualsReference) {
   const int64_t dim = c.shape.padded_dim(), width = c.shape.heads * dim;
   for (const int64_t shape : {1, 8, 32}) {
     OpRunner run(device(), c.tuning);
-    const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()};
-    const ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())}), static_cast<int64_t>(kBlockTable.size())};
-    const ValueId y = ops::attention(run.g, run.g.activation("q", shape, width), kv, c.shape);
+    const ValueId y = ops::attention(run.g, run.g.activation("q", shape, width), kv_pages(run, c), c.shape);
     run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     for (const int64_t position : {0, 5, 17, 33}) {
@@ -109,7 +152,9 @@ TEST_P(Attention, EqualsReference) {
       const float size = position % 2 == 0 ? 1.0f : 6.0f;  // flat and sharp softmax
       SCOPED_TRACE(cat(tokens, " of ", shape, " tokens from ", position));
       Random random(static_cast<uint32_t>(shape * 100 + position));
-      const Matrix q = c.tuning.stored(random.matrix(tokens, c.shape.heads * c.shape.head_dim, size)), k = pages_content(random, c, position + tokens, size), v = pages_content(random, c, position + tokens, 1.0f);
+      const Matrix q = c.tuning.stored(random.matrix(tokens, c.shape.heads * c.shape.head_dim, size));
+      const Content keys_there = pages_content(random, c, position + tokens, size), values_there = pages_content(random, c, position + tokens, 1.0f);
+      const Matrix &k = keys_there.values, &v = values_there.values;
       Matrix padded(tokens, width), expected(tokens, c.shape.heads * c.shape.head_dim), padded_expected(tokens, width), tolerance(tokens, width);
       ops::attention_reference(q.values.data(), k.values.data(), v.values.data(), expected.values.data(), tokens, position, c.shape);
       for (int64_t t = 0; t < tokens; ++t)
@@ -119,7 +164,7 @@ TEST_P(Attention, EqualsReference) {
             keys.push_back(k.row(j) + h / (c.shape.heads / c.shape.kv_heads) * c.shape.head_dim);
             values.push_back(v.row(j) + h / (c.shape.heads / c.shape.kv_heads) * c.shape.head_dim);
           }
-          const HeadTruth truth = head_truth(q.row(t) + h * c.shape.head_dim, keys, values, c.shape.head_dim, c.shape.page);
+          const HeadTruth truth = head_truth(q.row(t) + h * c.shape.head_dim, keys, values, c.shape.head_dim, c.shape.page, c.kv == DType::kI8);
           for (int64_t d = 0; d < c.shape.head_dim; ++d) {
             padded.at(t, h * dim + d) = q.at(t, h * c.shape.head_dim + d);
             padded_expected.at(t, h * dim + d) = expected.at(t, h * c.shape.head_dim + d);
@@ -128,9 +173,7 @@ TEST_P(Attention, EqualsReference) {
         }
       TESSERA_ASSERT_OK(run.clear());
       TESSERA_ASSERT_OK(run.write("attention", "q", padded));
-      TESSERA_ASSERT_OK(run.write_raw("attention", "k_pages", in_pages(c, k)));
-      TESSERA_ASSERT_OK(run.write_raw("attention", "v_pages", in_pages(c, v)));
-      TESSERA_ASSERT_OK(run.write_raw("attention", "block_tables", kBlockTable));
+      TESSERA_ASSERT_OK(write_pages(run, c, keys_there, values_there));
       TESSERA_ASSERT_OK(run.run({.position = static_cast<int32_t>(position), .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
       const auto found = run.read("attention", "y");
       TESSERA_ASSERT_OK(found);
@@ -145,7 +188,7 @@ std::vector<AttentionCase> cases() {
   int turn = 0;
   for (const auto& [heads, kv_heads] : {std::array<int64_t, 2>{1, 1}, {3, 1}, {8, 1}, {9, 3}})
     for (const int64_t head_dim : {4, 64, 80, 6})
-      for (const DType kv : {DType::kF32, DType::kF16})
+      for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
         for (const Storage storage : kStorages)
           if (const int pick = turn++; in_tier(pick, 11)) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage}});
   return all;
@@ -155,6 +198,87 @@ std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {
   return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", c.tuning.name_of_activations());
 }
 INSTANTIATE_TEST_SUITE_P(Attention, Attention, testing::ValuesIn(with_halves(cases())), name_of_case);
+
+class AttentionPages : public OpTest, public testing::WithParamInterface<DType> {};
+
+// Which pages a sequence has does not matter: the same keys and values in order, from the first page on, and scattered give the same bits.
+TEST_P(AttentionPages, MayLieAnywhere) {
+  const AttentionCase c{{9, 3, 80, 16}, GetParam(), {}};
+  constexpr int64_t kTokens = 5, kPosition = 47;   // the fourth page has been begun
+  Random random(7);
+  const Matrix q = random.matrix(kTokens, c.shape.heads * c.shape.head_dim);
+  const Content k = pages_content(random, c, kPosition + kTokens, 2.0f), v = pages_content(random, c, kPosition + kTokens, 1.0f);
+  std::vector<Matrix> found;
+  for (const std::vector<int32_t>& table : {std::vector<int32_t>{0, 1, 2, 3}, kBlockTable, std::vector<int32_t>{5, 4, 2, 0}}) {
+    OpRunner run(device(), c.tuning);
+    run.output(ops::attention(run.g, run.g.activation("q", 8, c.shape.heads * c.shape.padded_dim()), kv_pages(run, c), c.shape));
+    TESSERA_ASSERT_OK(run.prepare({8, LogitRows::kNone}));
+    TESSERA_ASSERT_OK(run.write("attention", "q", q));
+    TESSERA_ASSERT_OK(write_pages(run, c, k, v, table));
+    TESSERA_ASSERT_OK(run.run({.position = kPosition, .tokens = kTokens}));
+    found.push_back(run.read("attention", "y").value());
+    for (int64_t i = 0; i < kTokens * found[0].channels; ++i)
+      ASSERT_EQ(std::bit_cast<uint32_t>(found.back().values[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(found[0].values[static_cast<size_t>(i)])) << "table " << found.size() << ", number " << i;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Attention, AttentionPages, testing::Values(DType::kF32, DType::kF16, DType::kI8), [](const auto& test) { return std::string(name_of(test.param)); });
+
+// What bytes cost: keys and values through rope_kv into the pages and from there through attention, against attention over the numbers themselves.
+class AttentionInBytes : public OpTest {};
+
+TEST_F(AttentionInBytes, IsOffByHalfAScaleANumber) {
+  const AttentionCase c{{9, 3, 64, 16}, DType::kI8, {}};
+  constexpr int64_t kTokens = 40;
+  const int64_t dim = c.shape.head_dim;
+  ops::Rotation rotation;
+  for (int64_t i = 0; i < dim / 2; ++i) rotation.frequencies.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dim)));
+  const std::vector<float> table = ops::rope_angles(kTokens, dim, rotation);
+  Random random(8);
+  Matrix q = random.matrix(kTokens, c.shape.heads * dim, 2.0f), k = random.matrix(kTokens, c.shape.kv_heads * dim, 2.0f);
+  const Matrix v = random.matrix(kTokens, c.shape.kv_heads * dim);
+  OpRunner run(device(), c.tuning);
+  const ops::KvPages kv = kv_pages(run, c);
+  const ValueId in_q = run.g.activation("q", kTokens, q.channels), in_k = run.g.activation("k", kTokens, k.channels), in_v = run.g.activation("v", kTokens, v.channels);
+  run.output(ops::attention(run.g, ops::rope_kv(run.g, in_q, in_k, in_v, run.g.input("angles", DType::kF32, 4, {kTokens, c.shape.slices()}), kv, c.shape), kv, c.shape));
+  TESSERA_ASSERT_OK(run.prepare({kTokens, LogitRows::kNone}));
+  TESSERA_ASSERT_OK(run.write("rope_kv", "q", q));
+  TESSERA_ASSERT_OK(run.write("rope_kv", "k", k));
+  TESSERA_ASSERT_OK(run.write("rope_kv", "v", v));
+  TESSERA_ASSERT_OK(run.write_raw("rope_kv", "angles", table));
+  TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_tables", kBlockTable));
+  TESSERA_ASSERT_OK(run.run({.tokens = kTokens}));
+  const Matrix found = run.read("attention", "y").value();
+  for (Matrix* turned : {&q, &k})
+    for (int64_t t = 0; t < kTokens; ++t)
+      for (int64_t first = 0; first < turned->channels; first += dim) ops::rope_reference(&turned->at(t, first), &table[static_cast<size_t>(t * dim)], dim);
+  // A number in bytes is off by half its head's scale, max / 127; 1.001 leaves room for the rounding of the scale and of q and k when they are turned.
+  const auto half_scale = [&](const float* head) { return 1.001 * 0.5 / 127.0 * static_cast<double>(std::abs(*std::max_element(head, head + dim, [](float a, float b) { return std::abs(a) < std::abs(b); }))); };
+  double most = 0.0;
+  for (int64_t t = 0; t < kTokens; ++t)
+    for (int64_t h = 0; h < c.shape.heads; ++h) {
+      std::vector<const float*> keys, values;
+      for (int64_t j = 0; j <= t; ++j) {
+        keys.push_back(k.row(j) + h / 3 * dim);
+        values.push_back(v.row(j) + h / 3 * dim);
+      }
+      const float* query = q.row(t) + h * dim;
+      const HeadTruth truth = head_truth(query, keys, values, dim, c.shape.page, true);
+      // A score is then off by at most δ = Σ |q| · half a scale / √d, a softmax weight by a factor of at most e^2δ, as it and the sum of all change; a value by
+      // half its own scale.
+      double query_size = 0.0, key_error = 0.0, value_error = 0.0;
+      for (int64_t d = 0; d < dim; ++d) query_size += static_cast<double>(std::abs(query[d]));
+      for (const float* key : keys) key_error = std::max(key_error, query_size * half_scale(key) / std::sqrt(static_cast<double>(dim)));
+      for (const float* value : values) value_error = std::max(value_error, half_scale(value));
+      for (int64_t d = 0; d < dim; ++d) {
+        double size = 0.0;
+        for (size_t j = 0; j < values.size(); ++j) size += truth.weights(static_cast<Eigen::Index>(j)) * static_cast<double>(std::abs(values[j][d]));
+        const double error = std::abs(static_cast<double>(found.at(t, h * dim + d)) - truth.y(d));
+        ASSERT_LE(error, std::expm1(2.0 * key_error) * size + std::exp(2.0 * key_error) * value_error + truth.tolerance(d)) << t << ", " << h << ", " << d;
+        most = std::max(most, error);
+      }
+    }
+  EXPECT_GT(most, 1e-4);   // bytes they were
+}
 
 }  // namespace
 }  // namespace tessera::ops_test

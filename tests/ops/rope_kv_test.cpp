@@ -79,13 +79,59 @@ Bounded rotated(const Bounded& in, const std::vector<float>& angles, int64_t pos
 class RopeTest : public OpTest {
  protected:
   ops::KvPages pages(OpRunner& run, const RopeCase& c) {
-    const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()};
-    return {run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {static_cast<int64_t>(kBlockTable.size())}), static_cast<int64_t>(kBlockTable.size())};
+    const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()}, heads{kPages, c.shape.kv_heads, c.shape.page};
+    const int64_t table_pages = static_cast<int64_t>(kBlockTable.size());
+    ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {table_pages}), table_pages};
+    if (c.kv != DType::kI8) return kv;
+    kv.k_scales = run.g.state("k_scales", DType::kF32, 1, heads);
+    kv.v_scales = run.g.state("v_scales", DType::kF32, 1, heads);
+    return kv;
   }
   ValueId angles(OpRunner& run, const RopeCase& c) { return run.g.input("angles", DType::kF32, 4, {kPositions, c.shape.slices()}); }
 
+  static int64_t place_of(const RopeCase& c, int64_t at, int64_t kv) {   // [page, kv_head, offset]
+    return (kBlockTable[static_cast<size_t>(at / c.shape.page)] * c.shape.kv_heads + kv) * c.shape.page + at % c.shape.page;
+  }
+
+  // Heads in bytes: q = x / scale rounded to even, scale = max |x| / 127, a quotient and a product, a rounded 1 / 127 and a product.
+  void expect_bytes(OpRunner& run, const RopeCase& c, const char* slot, const char* scale_slot, const Bounded& expected, int64_t position) {
+    const int64_t dim = c.shape.padded_dim();
+    const auto bytes = run.read_raw<int8_t>("rope_kv", slot);
+    const auto scales = run.read_raw<float>("rope_kv", scale_slot);
+    TESSERA_ASSERT_OK(bytes);
+    TESSERA_ASSERT_OK(scales);
+    std::vector<bool> written(scales->size(), false);
+    const double roundings = gamma_of(division_roundings() + 3.0);
+    for (int64_t t = 0; t < expected.value.rows; ++t)
+      for (int64_t kv = 0; kv < c.shape.kv_heads; ++kv) {
+        SCOPED_TRACE(cat(slot, " token ", t, " head ", kv));
+        const auto place = static_cast<size_t>(place_of(c, position + t, kv));
+        written[place] = true;
+        double top = 0.0, slack = 0.0;
+        for (int64_t d = 0; d < dim; ++d) {
+          top = std::max(top, std::abs(static_cast<double>(expected.value.at(t, kv * dim + d))));
+          slack = std::max(slack, static_cast<double>(expected.tolerance.at(t, kv * dim + d)));
+        }
+        const double scale = static_cast<double>((*scales)[place]);
+        ASSERT_NEAR(scale, top / 127.0, slack / 127.0 + roundings * top);
+        for (int64_t d = 0; d < dim; ++d) {
+          const int q = (*bytes)[place * static_cast<size_t>(dim) + static_cast<size_t>(d)];
+          const double wanted = static_cast<double>(expected.value.at(t, kv * dim + d));
+          ASSERT_TRUE(top != 0.0 || q == 0);
+          ASSERT_NEAR(q * scale, wanted, 0.5 * scale + static_cast<double>(expected.tolerance.at(t, kv * dim + d)) * (1.0 + 0x1p-10) + roundings * (std::abs(wanted) + 0.5 * scale)) << "channel " << d;
+        }
+      }
+    const std::vector<std::byte> fresh = untouched(static_cast<int64_t>(bytes->size()), c.kv);
+    for (size_t i = 0; i < written.size(); ++i) {
+      if (written[i]) continue;
+      ASSERT_TRUE(is_untouched((*scales)[i])) << scale_slot << ": " << i << " was written";
+      ASSERT_EQ(std::memcmp(bytes->data() + i * static_cast<size_t>(dim), fresh.data() + i * static_cast<size_t>(dim), static_cast<size_t>(dim)), 0) << slot << ": " << i << " was written";
+    }
+  }
+
   // What the pages hold at the written positions; all else as it was.
   void expect_pages(OpRunner& run, const RopeCase& c, const char* slot, const Bounded& expected, int64_t position) {
+    if (c.kv == DType::kI8) return expect_bytes(run, c, slot, std::string_view(slot) == "k_pages" ? "k_scales" : "v_scales", expected, position);
     const int64_t unit = byte_size(c.kv), dim = c.shape.padded_dim();
     const auto raw = run.read_raw<uint8_t>("rope_kv", slot);
     TESSERA_ASSERT_OK(raw);
@@ -94,9 +140,8 @@ class RopeTest : public OpTest {
     std::memcpy(rest.data(), fresh.data(), rest.size());
     std::vector<uint8_t> found = *raw;
     for (int64_t t = 0; t < expected.value.rows; ++t) {
-      const int64_t at = position + t, page = kBlockTable[static_cast<size_t>(at / c.shape.page)];
       for (int64_t ch = 0; ch < expected.value.channels; ++ch) {
-        const size_t offset = static_cast<size_t>((((page * c.shape.kv_heads + ch / dim) * c.shape.page + at % c.shape.page) * dim + ch % dim) * unit);
+        const size_t offset = static_cast<size_t>((place_of(c, position + t, ch / dim) * dim + ch % dim) * unit);
         float value = 0.0f;
         uint16_t half = 0;
         if (c.kv == DType::kF16) std::memcpy(&half, &found[offset], 2);
@@ -128,7 +173,9 @@ TEST_P(RopeKv, EqualsReference) {
       SCOPED_TRACE(cat(tokens, " of ", shape, " tokens from ", position));
       Random random(static_cast<uint32_t>(shape + position));
       const auto random_heads = [&](int64_t heads) { return Bounded{c.tuning.stored(random.matrix(tokens, heads * dim)), Matrix(tokens, heads * dim)}; };
-      const Bounded in_q = random_heads(c.shape.heads), in_k = random_heads(c.shape.kv_heads), in_v = random_heads(c.shape.kv_heads);
+      const Bounded in_q = random_heads(c.shape.heads);
+      Bounded in_k = random_heads(c.shape.kv_heads), in_v = random_heads(c.shape.kv_heads);
+      for (Bounded* heads : {&in_k, &in_v}) std::fill_n(&heads->value.at(tokens - 1, 0), dim, 0.0f);   // a head without a greatest magnitude
       TESSERA_ASSERT_OK(run.clear());
       TESSERA_ASSERT_OK(run.write("rope_kv", "q", in_q.value));
       TESSERA_ASSERT_OK(run.write("rope_kv", "k", in_k.value));
@@ -152,7 +199,7 @@ std::vector<RopeCase> cases() {
   int turn = 0;
   for (const auto& [heads, kv_heads] : {std::array<int64_t, 2>{1, 1}, {3, 1}, {8, 1}, {9, 3}})
     for (const int64_t head_dim : {4, 64, 80, 6})
-      for (const DType kv : {DType::kF32, DType::kF16})
+      for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
         for (const Storage storage : kStorages)
           if (const int pick = turn++; in_tier(pick, 11)) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage}});
   return all;
@@ -162,6 +209,26 @@ std::string name_of_case(const testing::TestParamInfo<RopeCase>& info) {
   return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", c.tuning.name_of_activations());
 }
 INSTANTIATE_TEST_SUITE_P(RopeKv, RopeKv, testing::ValuesIn(with_halves(cases())), name_of_case);
+
+// Bytes cannot hold what is no number: the scale does, and whoever multiplies with it finds it.
+TEST_F(RopeTest, WhatIsNoNumberStaysNone) {
+  const RopeCase c{{1, 1, 64, 16}, DType::kI8, {}};
+  for (const float strange : {NAN, INFINITY, -INFINITY}) {
+    OpRunner run(device(), c.tuning);
+    const ValueId q = run.g.activation("q", 1, 64), k = run.g.activation("k", 1, 64), v = run.g.activation("v", 1, 64);
+    run.output(ops::rope_kv(run.g, q, k, v, angles(run, c), pages(run, c), c.shape));
+    TESSERA_ASSERT_OK(run.prepare({1, LogitRows::kNone}));
+    Matrix head = Random(1).matrix(1, 64);
+    TESSERA_ASSERT_OK(run.write("rope_kv", "q", head));
+    head.at(0, 37) = strange;
+    TESSERA_ASSERT_OK(run.write("rope_kv", "k", head));
+    TESSERA_ASSERT_OK(run.write("rope_kv", "v", head));
+    TESSERA_ASSERT_OK(run.write_raw("rope_kv", "angles", ops::rope_angles(kPositions, 64, plain_rotation(64))));
+    TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_tables", kBlockTable));
+    TESSERA_ASSERT_OK(run.run({.position = 3, .tokens = 1}));
+    for (const char* slot : {"k_scales", "v_scales"}) EXPECT_FALSE(std::isfinite(run.read_raw<float>("rope_kv", slot).value()[static_cast<size_t>(place_of(c, 3, 0))])) << slot << " of " << strange;
+  }
+}
 
 // x → Q, K, V as one stacked matmul → rope: two dispatches. V may be of another weight type: then it stays a matmul of its own.
 class StackedQkv : public RopeTest, public testing::WithParamInterface<std::tuple<int, Storage, WeightType, WeightType>> {};

@@ -1,5 +1,6 @@
 // What an app chooses when it loads a model, and how it follows the loading.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -13,7 +14,7 @@
 
 namespace tessera {
 
-// How activations and KV pages are stored. Sums are f32 in every precision, and so is what the layers add to.
+// How activations and, where KvType says nothing else, KV pages are stored. Sums are f32 in every precision, and so is what the layers add to.
 enum class Precision {
   kDefault,  // f16 KV pages; activations f16 on devices that compute in f16, f32 on the others
   kHalf,     // f16 activations and KV pages, on any device
@@ -22,18 +23,33 @@ enum class Precision {
 
 inline constexpr std::pair<std::string_view, Precision> kPrecisions[] = {{"default", Precision::kDefault}, {"half", Precision::kHalf}, {"float", Precision::kFloat}};
 
+// How keys and values are stored.
+enum class KvType {
+  kDefault,  // as the precision says
+  kFloat,
+  kHalf,
+  kInt8,     // bytes, with an f32 scale a token and kv head; on any device
+};
+
+inline constexpr std::pair<std::string_view, KvType> kKvTypes[] = {{"default", KvType::kDefault}, {"float", KvType::kFloat}, {"half", KvType::kHalf}, {"int8", KvType::kInt8}};
+
 // What a command line takes.
-inline std::vector<std::string> precision_names() {
+template <class Value, size_t kCount>
+std::vector<std::string> names_of(const std::pair<std::string_view, Value> (&table)[kCount]) {
   std::vector<std::string> names;
-  for (const auto& [text, precision] : kPrecisions) names.emplace_back(text);
+  for (const auto& [text, value] : table) names.emplace_back(text);
   return names;
 }
-
-constexpr std::optional<Precision> precision_from_name(std::string_view name) {
-  for (const auto& [text, precision] : kPrecisions)
-    if (text == name) return precision;
+template <class Value, size_t kCount>
+constexpr std::optional<Value> value_named(const std::pair<std::string_view, Value> (&table)[kCount], std::string_view name) {
+  for (const auto& [text, value] : table)
+    if (text == name) return value;
   return std::nullopt;
 }
+inline std::vector<std::string> precision_names() { return names_of(kPrecisions); }
+inline std::vector<std::string> kv_type_names() { return names_of(kKvTypes); }
+constexpr std::optional<Precision> precision_from_name(std::string_view name) { return value_named(kPrecisions, name); }
+constexpr std::optional<KvType> kv_type_from_name(std::string_view name) { return value_named(kKvTypes, name); }
 
 struct Progress {
   std::string_view stage;   // "weights" (bytes), "kernels" (compiled, then stored; a share of the work)
@@ -42,8 +58,13 @@ struct Progress {
 };
 
 struct LoadOptions {
-  int32_t context_tokens = 0;              // room in the KV cache, for all sessions together; 0: as trained, at most 4096
+  int32_t context_tokens = 0;              // of one session at most; 0: as trained, at most 4096
   Precision precision = Precision::kDefault;
+  KvType kv = KvType::kDefault;
+  // Of the KV pages, which all sessions share: as many whole pages as fit, be it for many contexts or for a part of one (context_tokens is then no more than
+  // the pages hold); kLimit where not one does. 0: pages for context_tokens.
+  uint64_t kv_bytes = 0;
+  int32_t page_tokens = 0;                 // of a KV page, a power of two up to 256; 0: 16. A session wastes half a page on average.
   // Instead of what the device's tuning row says, and without its fallback: kLimit or kUnsupported where a matrix (an intermediate) cannot lie there.
   std::optional<Storage> weight_storage{};
   std::optional<Storage> activation_storage{};

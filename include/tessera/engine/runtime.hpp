@@ -113,7 +113,7 @@ class Runtime {
   std::vector<StepRow> rows_;                // scratch
   std::vector<int32_t> recent_;              // scratch
   std::vector<SampledToken> sampled_;          // [rows of logits, kStepsAtOnce], as read last
-  std::vector<gpu::BufferCopy> page_copy_;   // of page 0 on itself: one for K and one for V of each layer
+  std::vector<gpu::BufferCopy> page_copy_;   // of page 0 on itself: one for K and one for V of each layer, and for their scales
 };
 
 }  // namespace tessera

@@ -15,7 +15,8 @@
 
 namespace tessera {
 
-inline constexpr int64_t kPageTokens = 16;
+inline constexpr int32_t kPageTokens = 16;   // where LoadOptions::page_tokens says nothing else
+inline constexpr int32_t kMostPageTokens = 256;   // attention keeps a page's scores in private memory
 // Chunks of a prompt, ascending; 1 is the decode step of one answer. All but the last chunk of a prompt are of the greatest size.
 inline constexpr int64_t kChunkTokens[] = {1, 8, 32, 128};
 inline constexpr int64_t kLargestChunk = 128;
@@ -33,9 +34,18 @@ inline std::vector<StepShape> step_shapes(bool all_logits) {
   return shapes;
 }
 
-inline int32_t context_tokens(const ModelConfig& config, const LoadOptions& options) {
-  return options.context_tokens != 0 ? options.context_tokens : std::min(config.context_length, 4096);
-}
+// The KV pages of a model.
+struct KvPool {
+  DType type = DType::kF32;
+  int32_t page_tokens = kPageTokens;
+  int32_t pages = 0;
+  int32_t context_tokens = 0;   // that a sequence may have; never more than all pages hold
+
+  int32_t context_pages() const { return static_cast<int32_t>(ceil_div(context_tokens, page_tokens)); }
+};
+
+// kInvalidArgument; kLimit: the budget is too small for one page.
+Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options);
 
 inline Tuning tuning_for(const DeviceInfo& device, const LoadOptions& options) {
   Tuning tuning = tuning_for(device);
@@ -60,6 +70,7 @@ struct StepPlans {
   std::vector<Plan> plans;
   ArenaNeeds arena;
   MemoryPlan memory;
+  KvPool kv;
   DType activation_type = DType::kF32;    // of all but what the layers add to
   std::map<std::string, Layout> shared;   // every object that is not of the arena, by resource key
   std::set<std::string> states;           // those of them that are KV pages

@@ -17,7 +17,7 @@ struct StepRequest {
   StepShape shape;
   int64_t pages = 0;             // KV pages that exist
   int64_t page_tokens = 16;
-  DType kv_type = DType::kF32;   // f16: half the bytes
+  DType kv_type = DType::kF32;   // f16: half the bytes; i8: a quarter, and a scale a token and kv head
   int64_t context_pages = 0;     // entries of a block table
 
   // Null when the file has no such tensor.
@@ -86,7 +86,13 @@ inline StepInputs step_inputs(GraphBuilder& g, const StepRequest& request) {
 inline ops::KvPages kv_pages(GraphBuilder& g, const StepRequest& request, const StepInputs& in, int layer) {
   const ModelConfig& c = *request.config;
   const std::vector<int64_t> grid{request.pages, c.n_kv_heads, request.page_tokens, ceil_div(c.head_dim, 4)};
-  return {g.state(cat("k.", layer), request.kv_type, 4, grid), g.state(cat("v.", layer), request.kv_type, 4, grid), in.rows, in.block_tables, request.context_pages};
+  ops::KvPages kv{g.state(cat("k.", layer), request.kv_type, 4, grid), g.state(cat("v.", layer), request.kv_type, 4, grid), in.rows, in.block_tables, request.context_pages};
+  if (request.kv_type == DType::kI8) {
+    const std::vector<int64_t> heads{request.pages, c.n_kv_heads, request.page_tokens};
+    kv.k_scales = g.state(cat("k_scales.", layer), DType::kF32, 1, heads);
+    kv.v_scales = g.state(cat("v_scales.", layer), DType::kF32, 1, heads);
+  }
+  return kv;
 }
 
 // x: [tokens, dim] → logits as the shape asks for them (none, of one row, of all rows), and the token that each of these chooses, with which its row of the

@@ -18,32 +18,37 @@ struct AttentionShape {
   int64_t padded_dim() const { return slices() * 4; }   // a head's channels in activations; the padding is zero
 };
 
-// KV pages of one layer, float4 [page, kv_head, offset, slice], and where each row of the step finds those of its sequence.
+// KV pages of one layer, float4 [page, kv_head, offset, slice], and where each row of the step finds those of its sequence. Pages of i8 have scales.
 struct KvPages {
   ValueId k = kNoValue;
   ValueId v = kNoValue;
   ValueId rows = kNoValue;          // StepRow [token]
   ValueId block_tables = kNoValue;  // int [slots · table_pages]: the pages of each slot's sequence
   int64_t table_pages = 0;          // of the longest context
+  ValueId k_scales = kNoValue;      // float [page, kv_head, offset]
+  ValueId v_scales = kNoValue;
 };
 
 // q: [tokens, heads · padded_dim] → the same shape.
 inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const AttentionShape& shape) {
   g.require(g[q].channels == shape.heads * shape.padded_dim() && shape.heads % shape.kv_heads == 0, cat("attention: ", g[q].channels, " channels for ", shape.heads, " heads of ", shape.head_dim));
   const ValueId y = g.activation("attention", g[q].rows, g[q].channels);
-  g.node({"attention", {{"q", q}, {"k_pages", kv.k}, {"v_pages", kv.v}, {"rows", kv.rows}, {"block_tables", kv.block_tables}}, {{"y", y}},
-          {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}}});
+  Node node{"attention", {{"q", q}, {"k_pages", kv.k}, {"v_pages", kv.v}, {"rows", kv.rows}, {"block_tables", kv.block_tables}}, {{"y", y}},
+            {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}}};
+  if (kv.k_scales != kNoValue) node.inputs.insert(node.inputs.end(), {{"k_scales", kv.k_scales}, {"v_scales", kv.v_scales}});
+  g.node(std::move(node));
   return y;
 }
 
 inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
   const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), workgroup = context.tuning.attention_workgroup;
   KernelCall call{.kernel = "attention",
-                  .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", ceil_div(head_dim, 4)}, {"PAGE", node.integer("page")}, {"WG", workgroup}},
-                  .slots = {{"q", node.input("q"), 4}, {"k_pages", node.input("k_pages"), 4}, {"v_pages", node.input("v_pages"), 4}, {"rows", node.input("rows"), 4}, {"block_tables", node.input("block_tables"), 1}, {"y", node.output("y"), 4}},
+                  .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", ceil_div(head_dim, 4)}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", workgroup}},
+                  .slots = {{"y", node.output("y"), 4}},
                   .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}, {"table_pages", arg_bits(node.integer("table_pages"))}},
                   .workgroups = {ceil_div(context[node.output("y")].rows * heads, workgroup), 1, 1},
                   .bytes = 0};
+  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, context[value].lanes});
   return std::vector{std::move(call)};
 }
 

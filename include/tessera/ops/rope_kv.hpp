@@ -14,23 +14,27 @@ namespace tessera::ops {
 inline ValueId rope_kv(GraphBuilder& g, ValueId q, ValueId k, ValueId v, ValueId angles, const KvPages& kv, const AttentionShape& shape) {
   g.require(g[k].channels == shape.kv_heads * shape.padded_dim() && g[v].channels == g[k].channels, cat("rope_kv: k has ", g[k].channels, " channels, v ", g[v].channels));
   const ValueId y = g.activation("rotated q", g[q].rows, g[q].channels);
-  g.node({"rope_kv", {{"q", q}, {"k", k}, {"v", v}, {"angles", angles}, {"rows", kv.rows}, {"block_tables", kv.block_tables}}, {{"q_out", y}, {"k_pages", kv.k}, {"v_pages", kv.v}},
-          {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}}});
+  Node node{"rope_kv", {{"q", q}, {"k", k}, {"v", v}, {"angles", angles}, {"rows", kv.rows}, {"block_tables", kv.block_tables}}, {{"q_out", y}, {"k_pages", kv.k}, {"v_pages", kv.v}},
+            {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}}};
+  if (kv.k_scales != kNoValue) node.outputs.insert(node.outputs.end(), {{"k_scales", kv.k_scales}, {"v_scales", kv.v_scales}});
+  g.node(std::move(node));
   return y;
 }
 
 inline Result<std::vector<KernelCall>> plan_rope_kv(const PlanContext& context, const Node& node) {
   const int64_t heads = node.integer("heads"), kv_heads = node.integer("kv_heads"), d4 = ceil_div(node.integer("head_dim"), 4), workgroup = context.tuning.item_workgroup;
+  const bool scaled = node.output("k_scales") != kNoValue;
+  const int64_t kv_lanes = scaled ? 1 : d4, rows = context[node.output("q_out")].rows;
   const auto first_slice = [&](std::string_view role) { return context[node.input(role)].channel_offset / 4; };
   KernelCall call{.kernel = "rope_kv",
-                  .consts = {{"HEADS", heads}, {"KV_HEADS", kv_heads}, {"D4", d4}, {"PAGE", node.integer("page")}, {"WG", workgroup}, {"Q_SLICE", first_slice("q")}, {"K_SLICE", first_slice("k")}, {"V_SLICE", first_slice("v")}},
+                  .consts = {{"HEADS", heads}, {"KV_HEADS", kv_heads}, {"D4", d4}, {"PAGE", node.integer("page")}, {"KV_LANES", kv_lanes}, {"SCALED", scaled}, {"WG", workgroup}, {"Q_SLICE", first_slice("q")}, {"K_SLICE", first_slice("k")}, {"V_SLICE", first_slice("v")}},
                   .slots = {},
                   .args = {{"table_pages", arg_bits(node.integer("table_pages"))}},
-                  .workgroups = {ceil_div(context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4, workgroup), 1, 1}};
-  const int64_t items = context[node.output("q_out")].rows * (heads + 2 * kv_heads) * d4;
-  call.bytes = items * (16 + 16 + 4 * byte_size(context[node.output("k_pages")].dtype));   // a slice in, its angles, a slice out
-  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "block_tables" ? 1 : 4});
-  for (const auto& [role, value] : node.outputs) call.slots.push_back({role, value, 4});
+                  .workgroups = {ceil_div(rows * (heads * d4 + 2 * kv_heads * kv_lanes), workgroup), 1, 1}};
+  const int64_t slices = rows * (heads + 2 * kv_heads) * d4;
+  call.bytes = slices * (16 + 16 + 4 * byte_size(context[node.output("k_pages")].dtype));   // a slice in, its angles, a slice out
+  for (const auto* values : {&node.inputs, &node.outputs})
+    for (const auto& [role, value] : *values) call.slots.push_back({role, value, context[value].lanes});
   return std::vector{std::move(call)};
 }
 
