@@ -104,7 +104,7 @@ tessera::Result<SavedChat> load_chat(const std::string& path) {
 }
 
 std::string reply_json(const tessera::Reply& reply, const tessera::Model& model, const tessera::GenerateOptions& generate) {
-  auto json = nlohmann::ordered_json{{"text", reply.text},
+  Json json = {{"text", reply.text},
                                      {"stop_reason", std::string(name_of(reply.stop_reason))},
                                      {"tokens", reply.tokens},
                                      {"prompt_tokens", reply.prompt_tokens},
