@@ -107,9 +107,11 @@ void Engine::step() {
 
 void Engine::run_step(const Scheduler::Next& next) {
   const std::vector<Work*>& works = next.works;   // valid until the scheduler's next next(), also where works are removed
-  bool copied = true;
-  for (const auto& [work, copy] : next.copies) copied = copied && runtime_.copy_page(copy).has_value();
-  Status status = copied ? submit(next) : fail(ErrorCode::kDriver, "the device failed to copy a page of the KV cache");
+  Status status;
+  for (const auto& [work, copy] : next.copies)
+    if (status) status = runtime_.copy_page(copy);
+  const bool copied = status.has_value();
+  if (status) status = submit(next);
   const bool chooses = next.shape.logits != LogitRows::kNone;
   const bool host = std::ranges::any_of(works, [](Work* work) { return !request_of(*work).on_device; });
   if (status && chooses) status = runtime_.read_sampled(works.size());

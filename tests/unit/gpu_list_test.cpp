@@ -50,6 +50,41 @@ TEST_P(GpuListTest, ListRunsTwiceAndTheSecondTimeCreatesNothing) {
   }
 }
 
+// Several runs in one submission see each other's results in order, and the second such submission records nothing.
+TEST_P(GpuListTest, AListRunsSeveralTimesInOneSubmission) {
+  const auto program = affine();
+  const auto x = buffer(32 * 4), y = buffer(32 * 4);
+  ASSERT_TRUE(device->write(*x, 0, bytes_of(ramp(32))));
+  const auto list = new_list();
+  ASSERT_TRUE(list->dispatch({program.get(), {{x.get(), 0, 128}, {y.get(), 0, 128}}, {bits(2.0f), 1}, {4, 1, 1}, "there"}));
+  ASSERT_TRUE(list->dispatch({program.get(), {{y.get(), 0, 128}, {x.get(), 0, 128}}, {bits(1.0f), uint32_t(-3)}, {4, 1, 1}, "back"}));
+  ASSERT_TRUE(list->finish());
+  for (const int32_t wrong : {0, -1, kMaxTimes + 1}) EXPECT_EQ(device->submit(*list, {.times = wrong}).error().code(), ErrorCode::kInvalidArgument) << wrong;
+  EXPECT_EQ(device->submit(*list, {.profiled = true, .times = 2}).error().code(), ErrorCode::kInvalidArgument);
+  const auto submit = [&](int32_t times) {
+    const auto fence = device->submit(*list, {.times = times});
+    ASSERT_TRUE(fence) << fence.error().message();
+    ASSERT_TRUE((*fence)->wait());
+  };
+  submit(5);
+  const Counters before = device->counters();
+  submit(5);
+  submit(1);
+  submit(4);
+  const Counters& after = device->counters();
+  EXPECT_EQ(after.submissions, before.submissions + 3);
+  EXPECT_EQ(after.dispatches, before.dispatches + 20);
+  EXPECT_EQ(after.synchronizations, before.synchronizations + 3);
+  EXPECT_EQ(after.lists_recorded, before.lists_recorded);
+  EXPECT_EQ(after.descriptor_updates, before.descriptor_updates);
+  const std::vector<float> got = floats(*x, 0, 32);
+  for (size_t i = 0; i < 32; ++i) {   // v → 2 v − 2, 15 times: exact in a float, for 2^15 · 32 has 20 bits
+    float expected = static_cast<float>(i);
+    for (int run = 0; run < 15; ++run) expected = expected * 2.0f - 2.0f;
+    EXPECT_EQ(got[i], expected) << i;
+  }
+}
+
 TEST_P(GpuListTest, DispatchesOfOneListAreOrdered) {
   const auto program = affine();
   const auto x = buffer(32 * 4);
