@@ -233,13 +233,7 @@ TEST_F(EngineTest, AFailureAtAnyCallEndsItsAnswersAndTheNextOnesAreMade) {
 // --- threads, on a device that computes nothing: what is watched is the host (under ThreadSanitizer as well) ---------------------------
 
 Result<Model> null_model(int32_t context) {
-  DeviceInfo info;
-  info.name = "null";
-  info.global_memory_bytes = int64_t{1} << 30;
-  info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 28;
-  info.max_workgroup_size = 256;
-  info.max_workgroup_extent = {256, 256, 64};
-  return Model::load(data_path(kModel), Device::wrap(gpu::make_null_device(info, Target::kOpenCL)), {.context_tokens = context, .cache_folder = "off"});
+  return Model::load(data_path(kModel), null_device(), {.context_tokens = context, .cache_folder = "off"});
 }
 
 TEST(EngineThreads, EightClientsAskCancelThrowAndLeave) {

@@ -176,15 +176,9 @@ TEST_F(MemoryTest, SecondStartCompilesNothing) {
 TEST(HostMemory, LoadingAModelOfAnySizeTakesAtMost64MiB) {
   const std::string path = testing::TempDir() + "tessera_host_memory.gguf";
   sparse_llama(path, kLlama32_1B, WeightType::kQ4_0, true);
-  DeviceInfo info;
-  info.name = "null";
-  info.global_memory_bytes = int64_t{8} << 30;
-  info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 30;
-  info.max_workgroup_size = 256;
-  info.max_workgroup_extent = {256, 256, 64};
   const int64_t before = allocated_bytes;
   peak_allocated_bytes = before;
-  const auto model = Model::load(path, Device::wrap(gpu::make_null_device(info, Target::kOpenCL)), {.context_tokens = 256, .cache_folder = "off"});
+  const auto model = Model::load(path, null_device(), {.context_tokens = 256, .cache_folder = "off"});
   ASSERT_TRUE(model) << model.error().message();
   EXPECT_LE(peak_allocated_bytes - before, int64_t{64} << 20);
   std::filesystem::remove(path);

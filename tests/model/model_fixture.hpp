@@ -136,6 +136,17 @@ inline const std::vector<Storages> kStorages = [] {
   return all;
 }();
 
+// A device of 8 GiB that computes nothing and keeps nothing.
+inline Device null_device() {
+  DeviceInfo info;
+  info.name = "null";
+  info.global_memory_bytes = int64_t{8} << 30;
+  info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 30;
+  info.max_workgroup_size = 256;
+  info.max_workgroup_extent = {256, 256, 64};
+  return Device::wrap(gpu::make_null_device(info, Target::kOpenCL));
+}
+
 // Answers that only max_tokens ends.
 inline std::vector<LogitBias> never_ending(const Model& model) {
   std::vector<LogitBias> biases;
