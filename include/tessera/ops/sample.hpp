@@ -63,7 +63,7 @@ inline Result<std::vector<KernelCall>> plan_adjust_logits(const PlanContext& con
   KernelCall call{.kernel = "adjust_logits",
                   .consts = {{"CHANNELS", context[logits].channels}, {"RECENT", kRecentTokens}, {"WG", context.tuning.row_workgroup}},
                   .slots = {{"logits", logits, 1}, {"rows", node.input("rows"), 4}, {"samplers", node.input("samplers"), 4}, {"biases", node.input("biases"), 2},
-                            {"recent", node.input("recent"), 4}},
+                            {"recent", node.input("recent"), 1}},
                   .args = {},
                   .workgroups = {context[logits].rows, 1, 1},
                   .bytes = 0};
