@@ -129,14 +129,15 @@ void Engine::run_step(const Scheduler::Next& next) {
       continue;
     }
     std::array<SampledToken, kStepsAtOnce> chosen{};
+    size_t count = 0;
     Status fault;
-    for (int32_t i = 0; i < next.steps && fault; ++i) {
-      const auto token = request.on_device ? runtime_.sampled(row, static_cast<int32_t>(request.tokens.size()) + i) : choose_here(request, row);
-      if (token) chosen[static_cast<size_t>(i)] = *token;
+    while (count < static_cast<size_t>(next.steps) && fault) {
+      const auto token = request.on_device ? runtime_.sampled(row, static_cast<int32_t>(request.tokens.size() + count)) : choose_here(request, row);
+      if (token) chosen[count++] = *token;
       else fault = fail(token.error());
     }
-    if (!fault) end(request, fail(fault.error()));
-    else keep(request, std::span(chosen).first(static_cast<size_t>(next.steps)));
+    keep(request, std::span(chosen).first(count));
+    if (!fault && !request.outcome) end(request, fail(fault.error()));   // behind the end of an answer it is nobody's
   }
 }
 

@@ -230,6 +230,39 @@ TEST_F(EngineTest, AFailureAtAnyCallEndsItsAnswersAndTheNextOnesAreMade) {
   EXPECT_EQ(model->runtime()->cache().statistics().live_pages, 0);
 }
 
+// One of the tokens that come back is a fault.
+class Faulty : public ForwardingDevice {
+ public:
+  using ForwardingDevice::ForwardingDevice;
+  Status read(const gpu::Buffer& buffer, int64_t offset, std::span<std::byte> bytes) override {
+    TESSERA_TRY(ForwardingDevice::read(buffer, offset, bytes));
+    if (bytes.size() != kStepsAtOnce * sizeof(SampledToken)) return {};
+    const SampledToken fault;
+    std::memcpy(bytes.data() + kPlace * sizeof(SampledToken), &fault, sizeof fault);
+    return {};
+  }
+  static constexpr size_t kPlace = 6;   // of the token at position 6 of the conversation
+};
+
+TEST_F(EngineTest, AFaultBehindTheEndOfAnAnswerIsNobodys) {
+  const auto model = Model::load(data_path(kModel), Device::wrap(std::make_unique<Faulty>(*shared_device())), {.context_tokens = 256, .prefix_cache = false});
+  ASSERT_TRUE(model) << model.error().message();
+  for (const int32_t end : {2, 5, 6}) {   // behind a prompt of one token: the 6th stands at position 6
+    std::vector<std::unique_ptr<Asked>> asked;
+    asked.push_back(std::make_unique<Asked>(*model, prompt_of(1, 1), 8));
+    asked.front()->stop_after = end;
+    run(*model, asked);
+    const Result<StopReason>& outcome = *asked.front()->request.outcome;
+    if (end < 6) {
+      ASSERT_TRUE(outcome) << outcome.error().message();
+      EXPECT_EQ(*outcome, StopReason::kStopString);
+    } else {
+      ASSERT_FALSE(outcome);
+      EXPECT_EQ(outcome.error().code(), ErrorCode::kNumericFault);
+    }
+  }
+}
+
 // --- threads, on a device that computes nothing: what is watched is the host (under ThreadSanitizer as well) ---------------------------
 
 Result<Model> null_model(int32_t context) {

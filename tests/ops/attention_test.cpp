@@ -98,16 +98,6 @@ std::vector<float> scales_in_pages(const AttentionCase& c, const Content& conten
   return scales;
 }
 
-ops::KvPages kv_pages(OpRunner& run, const AttentionCase& c) {
-  const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()}, heads{kPages, c.shape.kv_heads, c.shape.page};
-  const int64_t table_pages = static_cast<int64_t>(kBlockTable.size());
-  ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {table_pages}), table_pages};
-  if (c.kv != DType::kI8) return kv;
-  kv.k_scales = run.g.state("k_scales", DType::kF32, 1, heads);
-  kv.v_scales = run.g.state("v_scales", DType::kF32, 1, heads);
-  return kv;
-}
-
 Status write_pages(OpRunner& run, const AttentionCase& c, const Content& k, const Content& v, const std::vector<int32_t>& table = kBlockTable) {
   TESSERA_TRY(run.write_raw("attention", "k_pages", in_pages(c, k, table)));
   TESSERA_TRY(run.write_raw("attention", "v_pages", in_pages(c, v, table)));
@@ -144,7 +134,7 @@ TEST_P(Attention, EqualsReference) {
   const int64_t dim = c.shape.padded_dim(), width = c.shape.heads * dim;
   for (const int64_t shape : {1, 8, 32}) {
     OpRunner run(device(), c.tuning);
-    const ValueId y = ops::attention(run.g, run.g.activation("q", shape, width), kv_pages(run, c), c.shape);
+    const ValueId y = ops::attention(run.g, run.g.activation("q", shape, width), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape);
     run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     for (const int64_t position : {0, 5, 17, 33}) {
@@ -211,7 +201,7 @@ TEST_P(AttentionPages, MayLieAnywhere) {
   std::vector<Matrix> found;
   for (const std::vector<int32_t>& table : {std::vector<int32_t>{0, 1, 2, 3}, kBlockTable, std::vector<int32_t>{5, 4, 2, 0}}) {
     OpRunner run(device(), c.tuning);
-    run.output(ops::attention(run.g, run.g.activation("q", 8, c.shape.heads * c.shape.padded_dim()), kv_pages(run, c), c.shape));
+    run.output(ops::attention(run.g, run.g.activation("q", 8, c.shape.heads * c.shape.padded_dim()), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape));
     TESSERA_ASSERT_OK(run.prepare({8, LogitRows::kNone}));
     TESSERA_ASSERT_OK(run.write("attention", "q", q));
     TESSERA_ASSERT_OK(write_pages(run, c, k, v, table));
@@ -237,7 +227,7 @@ TEST_F(AttentionInBytes, IsOffByHalfAScaleANumber) {
   Matrix q = random.matrix(kTokens, c.shape.heads * dim, 2.0f), k = random.matrix(kTokens, c.shape.kv_heads * dim, 2.0f);
   const Matrix v = random.matrix(kTokens, c.shape.kv_heads * dim);
   OpRunner run(device(), c.tuning);
-  const ops::KvPages kv = kv_pages(run, c);
+  const ops::KvPages kv = run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size()));
   const ValueId in_q = run.g.activation("q", kTokens, q.channels), in_k = run.g.activation("k", kTokens, k.channels), in_v = run.g.activation("v", kTokens, v.channels);
   run.output(ops::attention(run.g, ops::rope_kv(run.g, in_q, in_k, in_v, run.g.input("angles", DType::kF32, 4, {kTokens, c.shape.slices()}), kv, c.shape), kv, c.shape));
   TESSERA_ASSERT_OK(run.prepare({kTokens, LogitRows::kNone}));

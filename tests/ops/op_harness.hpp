@@ -108,6 +108,15 @@ class OpRunner {
   // The rows of a step, one input whoever asks for it; run() writes them.
   static constexpr int64_t kRows = 64;
   ValueId rows() { return rows_ != kNoValue ? rows_ : rows_ = g.input("rows", DType::kI32, 4, {kRows}); }
+  // One layer's KV pages of `type`, and the block table of slot 0.
+  ops::KvPages kv_pages(const ops::AttentionShape& shape, DType type, int64_t pages, int64_t table_pages) {
+    const std::vector<int64_t> grid{pages, shape.kv_heads, shape.page, shape.slices()}, heads{pages, shape.kv_heads, shape.page};
+    ops::KvPages kv{g.state("k", type, 4, grid), g.state("v", type, 4, grid), rows(), g.input("block_tables", DType::kI32, 1, {table_pages}), table_pages};
+    if (type != DType::kI8) return kv;
+    kv.k_scales = g.state("k_scales", DType::kF32, 1, heads);
+    kv.v_scales = g.state("v_scales", DType::kF32, 1, heads);
+    return kv;
+  }
   // Asks for `y` as a result of the graph, in a buffer that the host reads.
   void output(ValueId y) { g.graph()[y].role = ValueRole::kOutput; }
   // Asks for `y` as an intermediate, in the storage and type that the tuning gives those: a last node reads it where that is no buffer of floats.

@@ -78,15 +78,6 @@ Bounded rotated(const Bounded& in, const std::vector<float>& angles, int64_t pos
 
 class RopeTest : public OpTest {
  protected:
-  ops::KvPages pages(OpRunner& run, const RopeCase& c) {
-    const std::vector<int64_t> grid{kPages, c.shape.kv_heads, c.shape.page, c.shape.slices()}, heads{kPages, c.shape.kv_heads, c.shape.page};
-    const int64_t table_pages = static_cast<int64_t>(kBlockTable.size());
-    ops::KvPages kv{run.g.state("k", c.kv, 4, grid), run.g.state("v", c.kv, 4, grid), run.rows(), run.g.input("block_tables", DType::kI32, 1, {table_pages}), table_pages};
-    if (c.kv != DType::kI8) return kv;
-    kv.k_scales = run.g.state("k_scales", DType::kF32, 1, heads);
-    kv.v_scales = run.g.state("v_scales", DType::kF32, 1, heads);
-    return kv;
-  }
   ValueId angles(OpRunner& run, const RopeCase& c) { return run.g.input("angles", DType::kF32, 4, {kPositions, c.shape.slices()}); }
 
   static int64_t place_of(const RopeCase& c, int64_t at, int64_t kv) {   // [page, kv_head, offset]
@@ -165,7 +156,7 @@ TEST_P(RopeKv, EqualsReference) {
   for (const int64_t shape : {1, 8, 32}) {
     OpRunner run(device(), c.tuning);
     const ValueId q = run.g.activation("q", shape, c.shape.heads * dim), k = run.g.activation("k", shape, c.shape.kv_heads * dim), v = run.g.activation("v", shape, c.shape.kv_heads * dim);
-    const ValueId y = ops::rope_kv(run.g, q, k, v, angles(run, c), pages(run, c), c.shape);
+    const ValueId y = ops::rope_kv(run.g, q, k, v, angles(run, c), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape);
     run.intermediate(y);
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     for (const int64_t position : {0, 5, 17, 33}) {
@@ -216,7 +207,7 @@ TEST_F(RopeTest, WhatIsNoNumberStaysNone) {
   for (const float strange : {NAN, INFINITY, -INFINITY}) {
     OpRunner run(device(), c.tuning);
     const ValueId q = run.g.activation("q", 1, 64), k = run.g.activation("k", 1, 64), v = run.g.activation("v", 1, 64);
-    run.output(ops::rope_kv(run.g, q, k, v, angles(run, c), pages(run, c), c.shape));
+    run.output(ops::rope_kv(run.g, q, k, v, angles(run, c), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape));
     TESSERA_ASSERT_OK(run.prepare({1, LogitRows::kNone}));
     Matrix head = Random(1).matrix(1, 64);
     TESSERA_ASSERT_OK(run.write("rope_kv", "q", head));
@@ -244,7 +235,7 @@ TEST_P(StackedQkv, EqualsReferences) {
     OpRunner run(device(), c.tuning);
     const ValueId x = run.g.activation("x", shape, columns);
     const ValueId q = ops::matmul(run.g, x, run.weight(wq)), k = ops::matmul(run.g, x, run.weight(wk)), v = ops::matmul(run.g, x, run.weight(wv));
-    run.output(ops::rope_kv(run.g, q, k, v, angles(run, c), pages(run, c), c.shape));
+    run.output(ops::rope_kv(run.g, q, k, v, angles(run, c), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape));
     TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
     ASSERT_EQ(run.plan().dispatches.size(), type == v_type ? 2u : 3u) << dump(run.plan());
     const Matrix input = Random(4).matrix(tokens, columns);
