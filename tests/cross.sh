@@ -60,7 +60,7 @@ for source in "$root"/tests/unit/*_test.cpp; do
   if grep -q offline_compile.hpp "$source"; then continue; fi
   case $name in gpu_* | opencl_* | vulkan_fault_test | vulkan_planted_test | codegen_device_test) ;; *) tests+=("$name") ;; esac
 done
-cmake --build "$folder/build" --target tessera-chat tessera-eval "${tests[@]}"
+cmake --build "$folder/build" --target tessera-chat tessera-eval tessera-bench "${tests[@]}"
 
 cmake --install "$folder/build" --prefix "$folder/prefix"
 configure "$root/examples/hello" "$folder/hello" "${launcher[@]}" -D tessera_DIR="$folder/prefix/lib/cmake/tessera"
@@ -75,6 +75,7 @@ echo "--- programs"
 # Into a file each: a program that is still writing when its reader leaves ends by SIGPIPE, now and then.
 run "$folder/hello/hello" >"$folder/hello.txt" && grep -q '^tessera ' "$folder/hello.txt" || failed+=(hello)
 run "$folder/build/bin/tessera-chat" --version || failed+=(tessera-chat)
+run "$folder/build/bin/tessera-bench" --version || failed+=(tessera-bench)
 run "$folder/build/bin/tessera-eval" plan --profile "$root/tests/data/devices/mali-g610.vulkan.json" --chunk 1 \
   --model "$root/tests/model/conform/models/llama-tied-gqa3.Q4_1.gguf" >"$folder/plan.txt" || failed+=(tessera-eval)
 head -n 20 "$folder/plan.txt"
@@ -82,4 +83,4 @@ if [ ${#failed[@]} -gt 0 ]; then
   echo "error: failed on aarch64: ${failed[*]}"
   exit 1
 fi
-echo "${#tests[@]} test programs and 3 programs passed on aarch64"
+echo "${#tests[@]} test programs and 4 programs passed on aarch64"

@@ -1,11 +1,13 @@
 // tessera-bench: how fast a model runs here. `tessera-bench --help`. What is compared runs by turns in one process; a rate never comes without its spread.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <string>
 
 #include "commands.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app("tessera-bench: how fast a model runs on this device");
+  app.set_version_flag("--version", std::string(tessera::kVersion));
   app.require_subcommand(1);
   tessera::bench::SessionsOptions options;
   CLI::App* sessions = app.add_subcommand("sessions", "several answers at once, against one, and against chunks of a prompt; and steps in one submission");
