@@ -26,7 +26,8 @@ const std::vector<Variable>& variables() {
                                                    {"fw", "floatw", "floatw(f)"}, {"c", "calc", "calc(f)"},      {"c2", "calc2", "calc2(c)"},
                                                    {"c4", "calc4", "calc4(c)"},   {"i", "int", "lane"},          {"i2", "int2", "int2(i)"},
                                                    {"i4", "int4", "int4(i)"},     {"u", "uint", "uint(i)"},      {"u2", "uint2", "uint2(u)"},
-                                                   {"u4", "uint4", "uint4(u)"},   {"b", "bool", "i == 0"},       {"bw", "bytesw", "bytes_of(u4, 0)"}};
+                                                   {"u4", "uint4", "uint4(u)"},   {"b", "bool", "i == 0"},       {"iw", "intw", "intw(i)"},      {"uw", "uintw", "uintw(u)"},
+                                                   {"pw", "pairsw", "no_pairs()"}};
   return kVariables;
 }
 
@@ -46,8 +47,10 @@ struct Setting {
 // Each value of each choice is met; not each combination.
 const std::vector<Setting>& settings() {
   static const std::vector<Setting> kSettings = {{Target::kOpenCL, {4, false, true, DotForm::kPlain}},
-                                                 {Target::kOpenCL, {8, true, true, DotForm::kSignedSigned}},
-                                                 {Target::kOpenCL, {16, false, false, DotForm::kSignedUnsigned}},
+                                                 {Target::kOpenCL, {8, true, true, DotForm::kPairs}},
+                                                 {Target::kOpenCL, {16, false, false, DotForm::kPlain}},
+                                                 {Target::kOpenCL, {4, true, false, DotForm::kSignedSigned}},
+                                                 {Target::kOpenCL, {4, false, false, DotForm::kSignedUnsigned}},
                                                  {Target::kGlsl, {4, false, true, DotForm::kPlain}},
                                                  {Target::kGlsl, {4, true, false, DotForm::kSignedSigned}},
                                                  {Target::kGlsl, {4, false, false, DotForm::kSignedUnsigned}}};

@@ -91,7 +91,6 @@ std::vector<WordCase> word_cases(int width) {
       {"unpack_i8(q.x).z", -1.0f},
       {"unpack_i8(q.x).w", -128.0f},
       {"float(pack_i8(float4(1.5f, -2.5f, 300.0f, -300.0f)) == 0x807ffe02u ? 1 : 0)", 1.0f},  // to even, saturated
-      {"float(dot4_i8u7(q.x, q.y, 5))", 5.0f + 1 * 3 + 127 * 2 + -1 * 1 + -128 * 127},
       {"bits_float(bits_uint(v.y))", f(1)},
       {"float(mul_hi(q.z, q.w) == 0x0b00ea4eu ? 1 : 0)", 1.0f},
       {"float(mul_hi(0xffffffffu, 0xffffffffu + q.x - q.x) == 0xfffffffeu ? 1 : 0)", 1.0f},
@@ -112,18 +111,9 @@ std::vector<WordCase> word_cases(int width) {
       {"fmin(v, 0.0f).w", 0.0f},
   };
   for (int i = 0; i < width; ++i) {
-    const auto byte = [&](int at) { return (kQ[static_cast<size_t>(at / 4)] >> (8 * (at % 4))) & 255u; };
-    const int run = 16 / width - 1;  // the last run of W bytes
-    const uint32_t b = byte(run * width + i);
-    const auto lane_of = [&](const char* word) { return cat("lane(", word, "(bytes_of(q, ", run, ")), ", i, ")"); };
-    const std::string bytes = cat("bytes_of(q, ", run, ")");
-    const auto lane_from = [&](auto&&... parts) { return cat("lane(unsigned_bytes(", parts..., "), ", i, ")"); };
-    cases.push_back({lane_from("low_nibbles(", bytes, ")"), static_cast<float>(b & 15u)});
-    cases.push_back({lane_from("high_nibbles(", bytes, ")"), static_cast<float>(b >> 4)});
-    cases.push_back({lane_from("join_bits(low_nibbles(", bytes, "), ", bytes, ", 3, 2)"), static_cast<float>((b & 15u) | ((b >> 3) & 3u) << 4)});
-    cases.push_back({lane_from("join_bits(high_nibbles(", bytes, "), ", bytes, ", 7, 1)"), static_cast<float>((b >> 4) | (b >> 7) << 4)});
-    cases.push_back({lane_of("unsigned_bytes"), static_cast<float>(b)});
-    cases.push_back({lane_of("signed_bytes"), static_cast<float>(static_cast<int8_t>(b))});
+    const auto lane_of = [&](const char* value) { return cat("lane(", value, ", ", i, ")"); };
+    cases.push_back({lane_of("to_floatw(to_intw((uintw(q.x) >> 8) & 255u))"), 127.0f});
+    cases.push_back({lane_of("to_floatw(to_intw(uintw(q.x) << 8) >> 24)"), -1.0f});
   }
   return cases;
 }
@@ -157,26 +147,40 @@ TEST_P(CodegenDevice, CalcIsHalfWhereTheDeviceComputesInHalves) {
   EXPECT_EQ((*half)[4], 5.875f);
 }
 
-// The packed dots, over the whole range that the word promises, where a device has the instructions.
+// The packed dots, over the whole range that the words promise, where a device has the instructions; and as many at once as the 16-bit sums hold.
 TEST_P(CodegenDevice, PackedDotsAreExactInEverySpelling) {
-  const std::pair<uint32_t, uint32_t> kPairs[] = {{0x80808080u, 0x7f7f7f7fu}, {0x7f7f7f7fu, 0x7f7f7f7fu}, {0x80ff7f01u, 0x7f010203u}, {0u, 0x7f7f7f7fu}, {0xfedcba98u, 0x01234567u}};
+  const std::pair<uint32_t, uint32_t> kPairs[] = {{0x80818081u, 0x7f7f7f7fu}, {0x7f7f7f7fu, 0x7f7f7f7fu}, {0x81ff7f01u, 0x7f010203u}, {0u, 0x7f7f7f7fu}, {0xfedcba98u, 0x01234567u}};
   std::vector<std::string> expressions;
   std::vector<float> expected;
-  for (const auto& [a, b] : kPairs) {
-    int sum = -9;
-    for (int byte = 0; byte < 4; ++byte) sum += static_cast<int8_t>(a >> (8 * byte)) * static_cast<int8_t>(b >> (8 * byte));
-    expressions.push_back(cat("float(dot4_i8u7(", a, "u + q.x - q.x, ", b, "u, -9))"));   // not a constant that a compiler folds
-    expected.push_back(static_cast<float>(sum));
-  }
+  const auto expect = [&](const std::string& pairs, int sum) {
+    for (const int row : {0, width() - 1}) {
+      expressions.push_back(cat("lane(to_floatw(sum_pairs(", pairs, ")), ", row, ")"));
+      expected.push_back(static_cast<float>(sum));
+    }
+  };
+  const auto dot = [](uint32_t a, uint32_t w) {
+    int sum = 0;
+    for (int byte = 0; byte < 4; ++byte) sum += static_cast<int8_t>(a >> (8 * byte)) * static_cast<int8_t>(w >> (8 * byte));
+    return sum;
+  };
+  const auto call = [](const char* word, const std::string& sum, uint32_t w, uint32_t a) { return cat(word, "(", sum, ", uintw(", w, "u + q.x - q.x), ", a, "u)"); };   // not a constant that a compiler folds
+  for (const auto& [a, w] : kPairs) expect(call("add_dot4", "no_pairs()", w, a), dot(a, w));
+  for (const uint32_t w : {0x80808080u, 0x7f7f7f7fu, 0xff80017fu})
+    for (const uint32_t a : {0x81818181u, 0x7f7f7f7fu, 0x7f81ff01u}) expect(call("add_dot4_signed", "no_pairs()", w, a), dot(a, w));
+  std::string eight = "no_pairs()";  // of 4 bits 8 fit
+  for (int i = 0; i < 8; ++i) eight = call("add_dot4", eight, 0x0f0f0f0fu, 0x81818181u);
+  expect(eight, 8 * 4 * 15 * -127);
   std::string missing;
-  for (const DotForm form : {DotForm::kPlain, DotForm::kSignedSigned, DotForm::kSignedUnsigned}) {
+  for (const DotForm form : {DotForm::kPlain, DotForm::kSignedSigned, DotForm::kSignedUnsigned, DotForm::kPairs}) {
+    if (form == DotForm::kPairs ? width() != 8 : form != DotForm::kPlain && width() != 4) continue;  // no such form
     const auto got = values_of(expressions, {.vector_width = width(), .dot = form});
     // Vulkan's backend knows what it switched on; on OpenCL the device says that it has the dots, or its compiler knows no such function.
-    const bool absent = !got && form != DotForm::kPlain && (device->info().api == Api::kVulkan ? got.error().code() == ErrorCode::kUnsupported : !device->info().dot_signed);
+    const bool native = form == DotForm::kSignedSigned || form == DotForm::kSignedUnsigned;
+    const bool absent = !got && native && (device->info().api == Api::kVulkan ? got.error().code() == ErrorCode::kUnsupported : !device->info().dot_signed);
     if (absent) missing = device->info().name + " has no packed dots";
     if (absent) continue;
-    ASSERT_TRUE(got) << static_cast<int>(form) << ": " << got.error().message();
-    for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ((*got)[i], expected[i]) << expressions[i] << " in form " << static_cast<int>(form);
+    ASSERT_TRUE(got) << name_of(form) << ": " << got.error().message();
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ((*got)[i], expected[i]) << expressions[i] << " in form " << name_of(form);
   }
   if (!missing.empty()) GTEST_SKIP() << missing;
 }

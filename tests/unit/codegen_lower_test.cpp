@@ -333,13 +333,13 @@ TEST(CodegenLower, AnArrayParameterIsAPointerOrAValue) {
 }
 
 TEST(CodegenLower, ThePackedDotIsSpelledAsTheDeviceRowSays) {
-  const std::string statement = "const int d = dot4_i8u7(1u, 2u, 3);\ny.write(float4(float(d)), 0, 0);";
+  const std::string statement = "const intw d = sum_pairs(add_dot4(no_pairs(), uintw(1u), 2u));\ny.write(float4(lane(to_floatw(d), 0)), 0, 0);";
   const auto text = [&](Target target, DotForm form) {
     KernelVariant variant = plain_variant();
     variant.words.dot = form;
     return lower(KernelTexts{{"k", kHeader + std::string("kernel k(8, 1, 1) {\n") + statement + "\n}\n"}}, variant, target, {})->text;
   };
-  EXPECT_NE(text(Target::kOpenCL, DotForm::kPlain).find("x.x * y.x"), std::string::npos);
+  EXPECT_NE(text(Target::kOpenCL, DotForm::kPlain).find("& 255u) * b.x"), std::string::npos);
   EXPECT_EQ(text(Target::kOpenCL, DotForm::kPlain).find("#pragma"), std::string::npos);
   EXPECT_NE(text(Target::kOpenCL, DotForm::kSignedSigned).find("dot_4x8packed_ss_int"), std::string::npos);
   EXPECT_NE(text(Target::kOpenCL, DotForm::kSignedUnsigned).find("#pragma OPENCL EXTENSION cl_khr_integer_dot_product : enable"), std::string::npos);
@@ -349,7 +349,7 @@ TEST(CodegenLower, ThePackedDotIsSpelledAsTheDeviceRowSays) {
 
 // GLSL keeps names with two underscores for itself.
 TEST(CodegenLower, NoGeneratedNameHasTwoUnderscores) {
-  const std::string calls = "float s = max_abs(x.read(0, 0)) + lane(floatw(1.0f), 1) + float(pack_i8(x.read(0, 0))) + float(dot4_i8u7(1u, 2u, 3));\n";
+  const std::string calls = "float s = max_abs(x.read(0, 0)) + lane(floatw(1.0f), 1) + float(pack_i8(x.read(0, 0)));\n";
   const std::string text = std::string(kHeader) + "shared float m[8];\nfn T kept(T v, shared T m[]) { return v + m[0]; }\nkernel k(8, 1, 1) {\n" +
                            calls + "s += kept(s, m);\n}\n";
   const Result<LoweredKernel> kernel = lower(KernelTexts{{"k", text}}, plain_variant(), Target::kGlsl, {});

@@ -106,11 +106,11 @@ float value_at(PackedPart& part, const WeightFormat& format, int width, int64_t 
     else std::memcpy(&bits, floats.at(block, (k * width + r) * 2, kAll, 2), 2);
     return format.bits == 32 ? value : format.element == DType::kF16 ? half_to_float(bits) : std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
   }
-  // `each` bits a value, side by side in the bytes of row r.
+  // `each` bits a value: words of 32 / each values, value 4i + j from bit `each` · i of byte j on.
   const auto bits_at = [&](Plane plane, int64_t each) {
-    const int64_t shift = k * each % 8;
+    const int64_t in_word = k % (32 / each), shift = in_word / 4 * each;
     const auto mask = static_cast<uint8_t>(((1 << each) - 1) << shift);
-    return (static_cast<int>(*part.planes.at(plane).at(block, k * each / 8 * width + r, mask, 1)) & mask) >> shift;
+    return (static_cast<int>(*part.planes.at(plane).at(block, (k / (32 / each) * width + r) * 4 + in_word % 4, mask, 1)) & mask) >> shift;
   };
   int q = bits_at(Plane::kQuants, format.bits == 8 ? 8 : 4);
   if (format.bits == 8) q = static_cast<int8_t>(q);

@@ -108,7 +108,7 @@ class TensorAccess {
   // The message says what does not fit; the caller knows file and line.
   static Result<TensorAccess> bind(const TensorDecl& decl, const Layout& layout, const Spelling& spelling) {
     const TypeRow* row = type_row(decl.texel);
-    if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool || row->type.kind == Kind::kBytes ||
+    if (row == nullptr || row->type.kind == Kind::kVoid || row->type.kind == Kind::kBool || row->type.kind == Kind::kPairs ||
         row->type.kind == Kind::kCalc)
       return fail(ErrorCode::kCompile, cat("a tensor's texel is float, int or uint, alone or as a vector, not '", decl.texel, "'"));
     TensorAccess access(decl, row->type, layout, spelling);

@@ -156,8 +156,7 @@ class KernelAssembly {
 
   bool used(const Helper& helper) const {
     const WordChoice& words = lowering_.spelling.words;
-    const bool form = helper.name != "dot4_" || helper.form == words.dot;
-    return lowering_.helpers.contains(helper.name) && form && (helper.width == 0 || helper.width == words.vector_width);
+    return lowering_.helpers.contains(helper.name) && (!helper.form || *helper.form == words.dot);
   }
 
   Lowering& lowering_;

@@ -1,8 +1,9 @@
 // The vocabulary of the kernel dialect as data: types, words and the helper functions they need, one row each, spelled for OpenCL C 1.2 and GLSL 4.50.
 //
-// Patterns: {0} {1} {2} = the arguments as text; {0.axis} = x, y or z for a dimension 0, 1, 2; {W} = lanes of floatw.
+// Patterns: {0} {1} {2} = the arguments as text; {0.axis} = x, y or z for a dimension 0, 1, 2; {W} = lanes of floatw, intw, uintw.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,7 +13,7 @@
 
 namespace tessera::codegen {
 
-enum class Kind : uint8_t { kVoid, kBool, kInt, kUint, kFloat, kCalc, kBytes };
+enum class Kind : uint8_t { kVoid, kBool, kInt, kUint, kFloat, kCalc, kPairs };
 
 // `kWide` lanes: W of them. floatw and float4 stay different types even where W is 4, so that a kernel that holds for one width holds for all.
 constexpr int kWide = -1;
@@ -48,7 +49,9 @@ inline constexpr TypeRow kTypes[] = {
     {"float2", {Kind::kFloat, 2}, "float2", "vec2", {}, {}},
     {"float4", {Kind::kFloat, 4}, "float4", "vec4", {}, {}},
     {"floatw", {Kind::kFloat, kWide}, "float{W}", "vec4", {}, {}},
-    {"bytesw", {Kind::kBytes, kWide}, "uchar{W}", "uint", {}, {}},
+    {"intw", {Kind::kInt, kWide}, "int{W}", "ivec4", {}, {}},
+    {"uintw", {Kind::kUint, kWide}, "uint{W}", "uvec4", {}, {}},
+    {"pairsw", {Kind::kPairs, kWide}, "int{W}", "ivec4", {}, {}},  // DotForm::kPairs: short16
     {"calc", {Kind::kCalc, 1}, "float", "float", "half", "float16_t"},
     {"calc2", {Kind::kCalc, 2}, "float2", "vec2", "half2", "f16vec2"},
     {"calc4", {Kind::kCalc, 4}, "float4", "vec4", "half4", "f16vec4"},
@@ -131,21 +134,17 @@ inline constexpr Word kWords[] = {
     {"unpack_half2", "float2(uint)", "unpack_half2_({0})", "unpackHalf2x16({0})", "unpack_half2_"},
     {"pack_half2", "uint(float2)", "pack_half2_({0})", "packHalf2x16(round_half_({0}))", "pack_half2_ round_half_"},
     {"mul_hi", "uint(uint,uint)", "mul_hi({0}, {1})", "mul_hi_({0}, {1})", "mul_hi_"},
-    {"dot4_i8u7", "int(uint,uint,int)", "dot4_({0}, {1}, {2})", "dot4_({0}, {1}, {2})", "dot4_"},
-    // W bytes at a time
-    {"bytes_of", "bytesw(uint4,int)", "bytes_of_({0}, {1})", "({0})[{1}]", "bytes_of_"},
-    {"low_nibbles", "bytesw(bytesw)", "(({0}) & (uchar)15)", "(({0}) & 0x0f0f0f0fu)"},
-    {"high_nibbles", "bytesw(bytesw)", "(({0}) >> (uchar)4)", "((({0}) >> 4) & 0x0f0f0f0fu)"},
-    {"join_bits", "bytesw(bytesw,bytesw,int,int)", "(({0}) | (((({1}) >> (uchar)({2})) & (uchar)((1 << ({3})) - 1)) << (uchar)4))",
-     "(({0}) | (((({1}) >> ({2})) & (((1u << ({3})) - 1u) * 0x01010101u)) << 4))"},
-    {"unsigned_bytes", "floatw(bytesw)", "convert_float{W}({0})", "unpack_u8_({0})", "unpack_u8_"},
-    {"signed_bytes", "floatw(bytesw)", "convert_float{W}(as_char{W}({0}))", "unpack_i8_({0})", "unpack_i8_"},
+    // packed dots of W rows: 4 bytes of each of W words with the 4 signed bytes of one word
+    {"no_pairs", "pairsw()", "no_pairs_()", "no_pairs_()", "dots_"},
+    {"add_dot4", "pairsw(pairsw,uintw,uint)", "add_dot4_({0}, {1}, {2})", "add_dot4_({0}, {1}, {2})", "dots_"},
+    {"add_dot4_signed", "pairsw(pairsw,uintw,uint)", "add_dot4_signed_({0}, {1}, {2})", "add_dot4_signed_({0}, {1}, {2})", "dots_ signed_dots_"},
+    {"sum_pairs", "intw(pairsw)", "sum_pairs_({0})", "sum_pairs_({0})", "dots_"},
 };
 
 // Text that generated words rely on, emitted once when one of them is used. Extensions are separated by spaces.
 struct Helper {
   std::string_view name;
-  DotForm form = DotForm::kPlain;  // dot4_ alone has several
+  std::optional<DotForm> form = {};  // where the packed dots are spelled so; none: however they are
   int width = 0;                   // of floatw; 0: any
   std::string_view opencl_extensions = {};
   std::string_view opencl = {};
@@ -213,31 +212,88 @@ float round_half_(float v) { return round_half_(vec4(v)).x; })"},
     {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { const vec4 r = round_half_(v); return uvec2(packHalf2x16(r.xy), packHalf2x16(r.zw)); }"},
     {.name = "load_bf16_4_",
      .glsl = "vec4 load_bf16_4_(uvec2 q) { return uintBitsToFloat(uvec4(q.x << 16, q.x & 0xffff0000u, q.y << 16, q.y & 0xffff0000u)); }"},
-    {.name = "bytes_of_", .width = 4,
-     .opencl = "uchar4 bytes_of_(uint4 q, int i) { return as_uchar4(i == 0 ? q.x : i == 1 ? q.y : i == 2 ? q.z : q.w); }"},
-    {.name = "bytes_of_", .width = 8, .opencl = "uchar8 bytes_of_(uint4 q, int i) { return as_uchar8(i == 0 ? q.xy : q.zw); }"},
-    {.name = "bytes_of_", .width = 16, .opencl = "uchar16 bytes_of_(uint4 q, int i) { return as_uchar16(q); }"},
-    {.name = "dot4_", .form = DotForm::kPlain, .opencl = R"(int dot4_(uint a, uint b, int sum) {
-  const char4 x = as_char4(a);
-  const char4 y = as_char4(b);
-  return sum + x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
-})", .glsl = R"(int dot4_(uint a, uint b, int sum) {
-  const int x = int(a);
-  const int y = int(b);
-  return sum + bitfieldExtract(x, 0, 8) * bitfieldExtract(y, 0, 8) + bitfieldExtract(x, 8, 8) * bitfieldExtract(y, 8, 8) +
-         bitfieldExtract(x, 16, 8) * bitfieldExtract(y, 16, 8) + (x >> 24) * (y >> 24);
+    // Plain arithmetic on 32 bits: shifts spread the bytes, W products at once.
+    {.name = "dots_", .form = DotForm::kPlain, .opencl = R"(int{W} no_pairs_(void) { return (int{W})(0); }
+int{W} add_dot4_(int{W} sum, uint{W} w, uint a) {
+  const char4 b = as_char4(a);
+  return sum + as_int{W}(w & 255u) * b.x + as_int{W}((w >> 8) & 255u) * b.y + as_int{W}((w >> 16) & 255u) * b.z + as_int{W}(w >> 24) * b.w;
+}
+int{W} sum_pairs_(int{W} sum) { return sum; })", .glsl = R"(ivec4 no_pairs_() { return ivec4(0); }
+ivec4 add_dot4_(ivec4 sum, uvec4 w, uint a) {
+  const int b = int(a);
+  return sum + ivec4(w & 255u) * bitfieldExtract(b, 0, 8) + ivec4((w >> 8) & 255u) * bitfieldExtract(b, 8, 8) +
+         ivec4((w >> 16) & 255u) * bitfieldExtract(b, 16, 8) + ivec4(w >> 24) * (b >> 24);
+}
+ivec4 sum_pairs_(ivec4 sum) { return sum; })"},
+    {.name = "signed_dots_", .form = DotForm::kPlain, .opencl = R"(int{W} add_dot4_signed_(int{W} sum, uint{W} w, uint a) {
+  const char4 b = as_char4(a);
+  const int{W} v = as_int{W}(w);
+  return sum + ((v << 24) >> 24) * b.x + ((v << 16) >> 24) * b.y + ((v << 8) >> 24) * b.z + (v >> 24) * b.w;
+})", .glsl = R"(ivec4 add_dot4_signed_(ivec4 sum, uvec4 w, uint a) {
+  const int b = int(a);
+  const ivec4 v = ivec4(w);
+  return sum + ((v << 24) >> 24) * bitfieldExtract(b, 0, 8) + ((v << 16) >> 24) * bitfieldExtract(b, 8, 8) +
+         ((v << 8) >> 24) * bitfieldExtract(b, 16, 8) + (v >> 24) * (b >> 24);
+})"},
+    // For vectors of a CPU: 16-bit lanes 2r and 2r + 1 keep the sums of row r over bytes 0, 2 and over bytes 1, 3. An x86 compiler with AVX2 has one instruction
+    // for 32 products and 16 sums, pmaddubsw; C's own arithmetic, which compilers do not turn into it, takes two products and four shifts.
+    {.name = "dots_", .form = DotForm::kPairs, .opencl = R"(short16 no_pairs_(void) { return (short16)(0); }
+#ifdef __AVX2__
+typedef char bytes_ __attribute__((vector_size(32)));
+typedef short shorts_ __attribute__((vector_size(32)));
+short16 add_dot4_(short16 sum, uint8 w, uint a) {
+  return sum + __builtin_astype(__builtin_ia32_pmaddubsw256(__builtin_astype(w, bytes_), __builtin_astype((uint8)(a), bytes_)), short16);
+}
+int8 sum_pairs_(short16 sum) {
+  return __builtin_astype(__builtin_ia32_pmaddwd256(__builtin_astype(sum, shorts_), __builtin_astype((short16)(1), shorts_)), int8);
+}
+#else
+short16 add_dot4_(short16 sum, uint8 w, uint a) {
+  const ushort16 v = as_ushort16(w);
+  const short16 b = as_short16((uint8)(a));
+  return sum + as_short16(v & (ushort)255) * ((b << (short)8) >> (short)8) + as_short16(v >> (ushort)8) * (b >> (short)8);
+}
+int8 sum_pairs_(short16 sum) {
+  const int8 v = as_int8(sum);
+  return ((v << 16) >> 16) + (v >> 16);
+}
+#endif)"},
+    {.name = "signed_dots_", .form = DotForm::kPairs, .opencl = R"(short16 add_dot4_signed_(short16 sum, uint8 w, uint a) {
+  const short16 v = as_short16(w);
+  const short16 b = as_short16((uint8)(a));
+  return sum + ((v << (short)8) >> (short)8) * ((b << (short)8) >> (short)8) + (v >> (short)8) * (b >> (short)8);
 })"},
     // SPIR-V OpSDot (4450) and OpSUDot (4452); capabilities DotProduct, DotProductInput4x8BitPacked; the last operand is the packed format.
-    {.name = "dot4_", .form = DotForm::kSignedSigned, .opencl_extensions = "cl_khr_integer_dot_product",
-     .opencl = "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_ss_int(a, b); }", .glsl_extensions = "GL_EXT_spirv_intrinsics",
+    {.name = "dots_", .form = DotForm::kSignedSigned, .opencl_extensions = "cl_khr_integer_dot_product", .opencl = R"(int4 no_pairs_(void) { return (int4)(0); }
+int4 add_dot4_(int4 sum, uint4 w, uint a) {
+  return sum + (int4)(dot_4x8packed_ss_int(a, w.x), dot_4x8packed_ss_int(a, w.y), dot_4x8packed_ss_int(a, w.z), dot_4x8packed_ss_int(a, w.w));
+}
+int4 sum_pairs_(int4 sum) { return sum; })", .glsl_extensions = "GL_EXT_spirv_intrinsics",
      .glsl = R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
 int packed_dot_(uint a, uint b, spirv_literal int format);
-int dot4_(uint a, uint b, int sum) { return sum + packed_dot_(a, b, 0); })"},
-    {.name = "dot4_", .form = DotForm::kSignedUnsigned, .opencl_extensions = "cl_khr_integer_dot_product",
-     .opencl = "int dot4_(uint a, uint b, int sum) { return sum + dot_4x8packed_su_int(a, b); }", .glsl_extensions = "GL_EXT_spirv_intrinsics",
+ivec4 no_pairs_() { return ivec4(0); }
+ivec4 add_dot4_(ivec4 sum, uvec4 w, uint a) {
+  return sum + ivec4(packed_dot_(a, w.x, 0), packed_dot_(a, w.y, 0), packed_dot_(a, w.z, 0), packed_dot_(a, w.w, 0));
+}
+ivec4 sum_pairs_(ivec4 sum) { return sum; })"},
+    {.name = "signed_dots_", .form = DotForm::kSignedSigned, .opencl = "int4 add_dot4_signed_(int4 sum, uint4 w, uint a) { return add_dot4_(sum, w, a); }",
+     .glsl = "ivec4 add_dot4_signed_(ivec4 sum, uvec4 w, uint a) { return add_dot4_(sum, w, a); }"},
+    {.name = "dots_", .form = DotForm::kSignedUnsigned, .opencl_extensions = "cl_khr_integer_dot_product", .opencl = R"(int4 no_pairs_(void) { return (int4)(0); }
+int4 add_dot4_(int4 sum, uint4 w, uint a) {
+  return sum + (int4)(dot_4x8packed_su_int(a, w.x), dot_4x8packed_su_int(a, w.y), dot_4x8packed_su_int(a, w.z), dot_4x8packed_su_int(a, w.w));
+}
+int4 sum_pairs_(int4 sum) { return sum; })", .glsl_extensions = "GL_EXT_spirv_intrinsics",
      .glsl = R"(spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4452)
 int packed_dot_(uint a, uint b, spirv_literal int format);
-int dot4_(uint a, uint b, int sum) { return sum + packed_dot_(a, b, 0); })"},
+ivec4 no_pairs_() { return ivec4(0); }
+ivec4 add_dot4_(ivec4 sum, uvec4 w, uint a) {
+  return sum + ivec4(packed_dot_(a, w.x, 0), packed_dot_(a, w.y, 0), packed_dot_(a, w.z, 0), packed_dot_(a, w.w, 0));
+}
+ivec4 sum_pairs_(ivec4 sum) { return sum; })"},
+    // Signed bytes as w + 128, and 128 times the sum of a taken off.
+    {.name = "signed_dots_", .form = DotForm::kSignedUnsigned,
+     .opencl = "int4 add_dot4_signed_(int4 sum, uint4 w, uint a) { return add_dot4_(sum, w ^ 0x80808080u, a) - 128 * dot_4x8packed_su_int(a, 0x01010101u); }",
+     .glsl = "ivec4 add_dot4_signed_(ivec4 sum, uvec4 w, uint a) { return add_dot4_(sum, w ^ 0x80808080u, a) - 128 * packed_dot_(a, 0x01010101u, 0); }"},
 };
 // clang-format on
 
@@ -286,6 +342,7 @@ struct Spelling {
   std::string type(Type type) const {
     const TypeRow& row = type_row(type);
     const bool half = words.half_calc && !row.half_opencl.empty();
+    if (type.kind == Kind::kPairs && words.dot == DotForm::kPairs) return "short16";
     return fill(half ? choose(row.half_opencl, row.half_glsl) : choose(row.opencl, row.glsl));
   }
   // Vectors convert lane by lane; (float4)(x) would be a broadcast in OpenCL C.

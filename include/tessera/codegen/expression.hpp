@@ -340,7 +340,7 @@ class ExpressionLowering {
   // float(x) converts a scalar; float4(x) and float4(a, b, c, d) build a vector of scalars of its own kind.
   Expr construction(const Token& token, Type type, const std::vector<Expr>& args) {
     bool fits = args.size() == 1 || (type.lanes > 1 && args.size() == static_cast<size_t>(type.lanes));
-    fits = fits && type.kind != Kind::kBytes && type.kind != Kind::kBool;
+    fits = fits && type.kind != Kind::kPairs && type.kind != Kind::kBool;
     for (const Expr& arg : args) {
       const bool cast = type.scalar() && arg.type.scalar() && (arg.type.numeric() || (arg.type.kind == Kind::kBool && type.kind == Kind::kInt));
       fits = fits && !arg.array() && (cast || (!type.scalar() && assignable(type.element(), arg.type)));
@@ -359,7 +359,7 @@ class ExpressionLowering {
 
   Expr conversion(const Token& token, Type to, const std::vector<Expr>& args) {
     const bool fits =
-        args.size() == 1 && !args[0].array() && to.lanes > 1 && to.numeric() && args[0].type.numeric() && args[0].type.lanes == to.lanes;
+        args.size() == 1 && !args[0].array() && !to.scalar() && to.numeric() && args[0].type.numeric() && args[0].type.lanes == to.lanes;
     if (!fits) cursor_.fail(token.line, cat(token.text, "(…) does not take ", described(args), ": it converts a vector of as many lanes"));
     if (cursor_.failed()) return {};
     lowering_.type_text(to);

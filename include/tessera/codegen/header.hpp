@@ -63,6 +63,9 @@ class HeaderLowering {
     const int width = lowering_.spelling.words.vector_width;
     const bool fits = lowering_.spelling.target == Target::kGlsl ? width == 4 : width == 4 || width == 8 || width == 16;
     if (!fits) return fail(ErrorCode::kUnsupported, cat(source_->file, ": floatw cannot have ", width, " lanes here (OpenCL C: 4, 8 or 16; GLSL: 4)"));
+    const DotForm dot = lowering_.spelling.words.dot;
+    const bool spelled = dot == DotForm::kPlain || (dot == DotForm::kPairs ? lowering_.spelling.target == Target::kOpenCL && width == 8 : width == 4);
+    if (!spelled) return fail(ErrorCode::kUnsupported, cat(source_->file, ": packed dots of ", width, " rows have no form '", name_of(dot), "' here"));
     const bool subgroups = lowering_.spelling.words.subgroups;
     lowering_.globals["W"] = {Role::kConst, {Kind::kInt, 1}, std::to_string(width), 0, false, 0, width, nullptr};
     lowering_.globals["SUBGROUPS"] = {Role::kConst, {Kind::kBool, 1}, subgroups ? "true" : "false", 0, false, 0, subgroups, nullptr};

@@ -18,7 +18,7 @@ inline Result<std::vector<KernelCall>> plan_embed(const PlanContext& context, co
   const int64_t slices = slices_of(context[y]), workgroup = context.tuning.item_workgroup;
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
-    KernelCall call{.kernel = "embed", .consts = weight_consts(desc, placement.width), .slots = {{"rows", node.input("rows"), 4}}, .args = {}, .workgroups = {}};
+    KernelCall call{.kernel = "embed", .consts = weight_consts(desc), .slots = {{"rows", node.input("rows"), 4}}, .args = {}, .workgroups = {}};
     call.consts.insert({{"SLICES", slices}, {"ROWS", desc.rows()}, {"BLOCKS", placement.parts[part].blocks}, {"WG", workgroup}});
     add_weight_slots(call, table, placement, static_cast<int>(part));
     call.slots.push_back({"y", y, 4});

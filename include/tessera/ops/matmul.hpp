@@ -27,7 +27,7 @@ inline void matmul_into(GraphBuilder& g, ValueId x, ValueId w, ValueId y) {
 }
 
 // The consts of kernels/lib/dequant.
-inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc, int width) {
+inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
   // Planes of plain floats are the same kernel text but for the binding, which is part of the variant by its layout.
   const WeightFormat& format = format_of(desc.type());
   const bool quantized = is_quantized(desc.type());
@@ -38,7 +38,7 @@ inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc, int 
           {"ZERO", format.zero_point},
           {"HAS_MIN", format.has_min},
           {"CODEBOOK", format.codebook != nullptr},
-          {"TEXELS", quantized ? format.low_bits() * width / 16 + ceil_div(format.high_bits() * width, 16) : 1}};
+          {"FOURS", quantized ? 8 / format.low_bits() : 1}};
 }
 
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
@@ -58,7 +58,7 @@ inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, c
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
     const int64_t blocks = placement.parts[part].blocks / parts;
-    KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc, placement.width), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
+    KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
     call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"BIAS", bias != kNoValue}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts}});
     call.args["out_block"] = arg_bits(placement.parts[part].first_block / parts);
     if (decode) {

@@ -118,7 +118,7 @@ inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t bl
   const WeightFormat& format = format_of(desc.type());
   const int64_t k = padded_columns(desc);
   if (!is_quantized(desc.type())) return {{Plane::kFloats, Layout{storage, format.element, width, {blocks, k}}}};
-  const auto bits = [&](int each) { return Layout{storage, DType::kU32, 4, {blocks, k * width * each / 128}}; };
+  const auto bits = [&](int each) { return Layout{storage, DType::kU32, width, {blocks, k * each / 32}}; };
   const auto values = [&](DType element, int64_t each) { return Layout{storage, element, width, {blocks, k / each}}; };
   std::vector<PlaneLayout> planes = {{Plane::kQuants, bits(format.low_bits())}};
   if (format.high_bits() > 0) planes.push_back({Plane::kHigh, bits(format.high_bits())});
@@ -188,13 +188,13 @@ inline FileRow row_behind(const WeightDesc& desc, int64_t block, int width, int 
   return found;
 }
 
-// `kBits` bits, from `shift` of each q on, of a group that starts at value k of a row; `place` is byte r of the row's block.
-template <int kBits>
-void pack_bits(const QuantGroup& group, int count, int shift, int64_t k, int width, std::byte* place) {
+// `bits` bits, from `shift` of each q on, of a group that starts at value k of a row, into the row's words, which are W words apart.
+inline void pack_bits(const QuantGroup& group, int count, int bits, int shift, int64_t k, int width, std::byte* words) {
+  const int64_t in_word = 32 / bits;
   for (int i = 0; i < count; ++i) {
-    const int64_t at = (k + i) * kBits;
-    const unsigned value = (static_cast<unsigned>(group.q[static_cast<size_t>(i)]) >> shift) & ((1u << kBits) - 1u);
-    place[at / 8 * width] |= static_cast<std::byte>(value << (at % 8));
+    const int64_t value = (k + i) % in_word;
+    const unsigned q = (static_cast<unsigned>(group.q[static_cast<size_t>(i)]) >> shift) & ((1u << bits) - 1u);
+    words[(k + i) / in_word * width * 4 + value % 4] |= static_cast<std::byte>(q << (value / 4 * bits));
   }
 }
 
@@ -203,8 +203,8 @@ inline void pack_group(const WeightFormat& format, Plane plane, const QuantGroup
   const auto put = [&](int64_t index, uint16_t value, int64_t bytes) { std::memcpy(place + (index * width + r) * bytes, &value, static_cast<size_t>(bytes)); };
   const int64_t k = g * format.group;
   switch (plane) {
-    case Plane::kQuants: format.low_bits() == 4 ? pack_bits<4>(group, format.group, 0, k, width, place + r) : pack_bits<8>(group, format.group, 0, k, width, place + r); break;
-    case Plane::kHigh: format.high_bits() == 1 ? pack_bits<1>(group, format.group, 4, k, width, place + r) : pack_bits<2>(group, format.group, 4, k, width, place + r); break;
+    case Plane::kQuants: pack_bits(group, format.group, format.low_bits(), 0, k, width, place + r * 4); break;
+    case Plane::kHigh: pack_bits(group, format.group, format.high_bits(), 4, k, width, place + r * 4); break;
     case Plane::kScales: put(g, group.scale, byte_size(format.element)); break;
     case Plane::kMinima: put(g, group.min, byte_size(format.element)); break;
     case Plane::kSuperScales: put(k / format.block, group.super_scale, 2); break;
