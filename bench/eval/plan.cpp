@@ -38,6 +38,7 @@ std::string device_text(const Profile& profile) {
 
 std::string value_text(Storage storage) { return std::string(name_of(storage)); }
 std::string value_text(DType type) { return std::string(name_of(type)); }
+std::string value_text(DotForm form) { return std::string(name_of(form)); }
 std::string value_text(int number) { return cat(number); }
 std::string value_text(bool flag) { return flag ? "yes" : "no"; }
 

@@ -38,6 +38,7 @@ struct MatmulCase {
   bool residual = false;
   bool gated = false;
   bool bias = false;
+  bool exact_bytes = false;  // int8 products: x is given as what bytes hold exactly
   // Makes the planner's device smaller than it is, so that the weight lies in `parts` objects, folded at `fold` rows.
   void (*limit)(DeviceInfo&) = nullptr;
   size_t parts = 1;
@@ -52,9 +53,30 @@ struct Operands {
   std::vector<TestWeight> biases;   // of each weight
 };
 
+// Whole multiples of a power of two a group of 32, the greatest 127: what int8 products round, they hold exactly.
+Matrix bytes_matrix(Random& random, int64_t rows, int64_t columns) {
+  Matrix m = random.matrix(rows, columns);
+  for (int64_t i = 0; i < rows * columns; i += ops::kQuantizedGroup) {
+    const float scale = std::ldexp(1.0f, -static_cast<int>(i / ops::kQuantizedGroup % 5) - 5);
+    for (int64_t k = i; k < i + ops::kQuantizedGroup; ++k) {
+      float& v = m.values[static_cast<size_t>(k)];
+      v = std::clamp(std::nearbyint(v * 100.0f), -127.0f, 127.0f) * scale;
+    }
+    m.values[static_cast<size_t>(i + i / ops::kQuantizedGroup % ops::kQuantizedGroup)] = (i % 64 == 0 ? 127.0f : -127.0f) * scale;
+  }
+  return m;
+}
+
+// The most that one value of x is off once it is a byte: half a step of its group's scale, and a little for the rounding of x / scale itself.
+double byte_error(const Matrix& x, int64_t t, int64_t k) {
+  float top = 0.0f;
+  for (int64_t i = k / ops::kQuantizedGroup * ops::kQuantizedGroup, end = i + ops::kQuantizedGroup; i < end; ++i) top = std::max(top, std::abs(x.at(t, i)));
+  return static_cast<double>(top) / 127.0 * 0.5001;
+}
+
 Operands make_operands(const MatmulCase& c, int64_t tokens, int64_t columns) {
   Random random(static_cast<uint32_t>(c.rows * 1000 + columns));
-  Operands o{c.tuning.stored(random.matrix(tokens, columns)), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5), {}};
+  Operands o{c.tuning.stored(c.tuning.int8 && c.exact_bytes ? bytes_matrix(random, tokens, columns) : random.matrix(tokens, columns)), {}, random.matrix(tokens, c.rows), {}, make_weight("gain", WeightType::kF32, 1, columns, 5), {}};
   o.weights.push_back(make_weight("w", c.type, c.rows, columns, 17));
   if (c.gated) o.weights.push_back(make_weight("up", c.type, c.rows, columns, 18));
   const WeightType bias_type = columns % 2 == 0 ? WeightType::kF32 : WeightType::kF16;   // files have either
@@ -90,9 +112,11 @@ Expected expect(const MatmulCase& c, const Operands& o, int64_t tokens) {
     ops::matmul_reference(x.values.data(), w.values.values.data(), y.values.data(), tokens, c.rows, columns);
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t r = 0; r < c.rows; ++r) {
-        double terms = 0.0;
+        double terms = 0.0, terms_of_bytes = 0.0;
         for (int64_t k = 0; k < columns; ++k) terms += static_cast<double>(w.magnitudes.at(r, k)) * std::abs(static_cast<double>(x.at(t, k)));
-        error.at(t, r) = static_cast<float>(gamma_of(roundings) * terms + kSmallest);
+        if (c.tuning.int8 && !c.exact_bytes)
+          for (int64_t k = 0; k < columns; ++k) terms_of_bytes += static_cast<double>(std::abs(w.values.at(r, k))) * byte_error(x, t, k);
+        error.at(t, r) = static_cast<float>(gamma_of(roundings) * terms + terms_of_bytes + kSmallest);
         if (!c.bias) continue;
         y.at(t, r) += o.biases[i].values.at(0, r);
         error.at(t, r) += static_cast<float>(kUnit + device_unit()) * std::abs(y.at(t, r));  // our sum and the kernel's
@@ -124,7 +148,11 @@ Status prepare(const MatmulCase& c, OpRunner& run, const Operands& o, int64_t to
   const auto product = [&](size_t i) { return ops::matmul(run.g, input, run.weight(o.weights[i]), c.bias ? run.bias(o.biases[i]) : kNoValue); };
   ValueId y = product(0);
   if (c.gated) y = ops::gated_silu(run.g, y, product(1));
-  if (c.residual) y = ops::add(run.g, run.g.residual("residual", tokens, c.rows), y);
+  if (c.residual) {
+    const ValueId residual = run.g.residual("residual", tokens, c.rows);
+    if (c.tuning.int8 && tokens > 1) run.output(residual);   // no part of the arena: the first of two dispatches may use what the second reads
+    y = ops::add(run.g, residual, y);
+  }
   run.intermediate(y);
   return run.prepare({tokens, LogitRows::kNone});
 }
@@ -133,26 +161,27 @@ class Matmul : public OpTest {
  protected:
   // One program per number of columns, run for each of `active` tokens of a step of `tokens`.
   void check(const MatmulCase& c, int64_t tokens, const std::vector<int64_t>& active) {
-    const std::string kernel = tokens == 1 ? "gemv" : "gemm";
+    const std::string kernel = cat(tokens == 1 ? "gemv" : "gemm", c.tuning.int8 ? "_int8" : ""), first = c.tuning.int8 && tokens > 1 ? "quantize" : kernel;
     for (const int64_t columns : c.columns) {
       SCOPED_TRACE(cat("columns ", columns));
       const Operands o = make_operands(c, tokens, columns);
       OpRunner run(device(), c.tuning);
       TESSERA_ASSERT_OK(prepare(c, run, o, tokens));
-      for (const Dispatch& dispatch : run.plan().dispatches) ASSERT_TRUE(dispatch.variant.kernel == kernel || dispatch.variant.kernel == "take_row") << dump(run.plan());
+      for (const Dispatch& dispatch : run.plan().dispatches) ASSERT_TRUE(dispatch.variant.kernel == kernel || dispatch.variant.kernel == first || dispatch.variant.kernel == "take_row") << dump(run.plan());
       for (const int64_t count : active) {
         SCOPED_TRACE(cat(count, " of ", tokens, " tokens"));
         TESSERA_ASSERT_OK(run.clear());
         Matrix x = o.x, residual = o.residual;
         x.rows = residual.rows = count;
-        TESSERA_ASSERT_OK(run.write(kernel, "x", x));
+        TESSERA_ASSERT_OK(run.write(first, "x", x));
         if (c.residual) TESSERA_ASSERT_OK(run.write(kernel, "residual", residual));
         TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(count), .last_row = 0}));
         const Expected e = expect(c, o, count);
         const auto y = run.read(kernel, "y");
         TESSERA_ASSERT_OK(y);
         // A tile of GEMM computes all its tokens; tiles past the active tokens return at once.
-        const int64_t untouched_from = tokens == 1 ? 1 : round_up(count, c.tuning.tokens_a_lane);
+        const bool reused = first != kernel && run.object_of(kernel, "y").home == Home::kArenaBuffer;   // memory that x had in the dispatch before
+        const int64_t untouched_from = tokens == 1 ? 1 : reused ? tokens : round_up(count, c.tuning.tokens_a_lane);
         expect_close(*y, e.y, [&](int64_t r, int64_t ch) { return static_cast<double>(e.tolerance.at(r, ch)); }, untouched_from);
         EXPECT_EQ(run.stray_write().value(), -1);
       }
@@ -171,7 +200,7 @@ TEST_P(GemmCase, EqualsReference) {
 
 std::string name_of_case(const testing::TestParamInfo<MatmulCase>& info) {
   const MatmulCase& c = info.param;
-  return cat(format_of(c.type).name, "_", c.tuning.name(), "_rows", c.rows, c.norm ? "_norm" : "", c.residual ? "_residual" : "", c.gated ? "_gated" : "", c.bias ? "_bias" : "", c.label);
+  return cat(format_of(c.type).name, "_", c.tuning.name(), "_rows", c.rows, c.norm ? "_norm" : "", c.residual ? "_residual" : "", c.gated ? "_gated" : "", c.bias ? "_bias" : "", c.exact_bytes ? "_exact" : "", c.label);
 }
 
 std::vector<int64_t> columns_for(WeightType type) {
@@ -227,6 +256,28 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
 }
 INSTANTIATE_TEST_SUITE_P(GemvFused, GemvCase, testing::ValuesIn(with_halves(fused_cases(true))), name_of_case);
 INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(with_halves(fused_cases(false))), name_of_case);
+
+// Products of bytes: exact where x is bytes already, within half a step of each value's scale where it is not. Forms of the dots, storages and what is fused
+// take turns; a norm comes before bytes of its own, in prefill too.
+std::vector<MatmulCase> int8_cases(bool gemv) {
+  std::vector<MatmulCase> cases;
+  int turn = 0;
+  for (const WeightFormat& format : kWeightFormats) {
+    if (!is_quantized(format.type) || format.codebook != nullptr) continue;
+    for (const int width : widths()) {
+      if (width == 16) continue;   // as 4: plain dots
+      for (int form = 0; form < (full_tier() ? 8 : 2); ++form, ++turn) {
+        MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn / 3), .blocks_a_lane = 1 + turn % 2, .int8 = true},
+                     .rows = kRows[turn % 3], .columns = {columns_for(format.type)[static_cast<size_t>(turn) % 2]}, .residual = turn % 3 == 1, .gated = turn % 5 == 2, .bias = turn % 7 == 3, .exact_bytes = form % 2 == 0};
+        c.norm = gemv && !c.exact_bytes && turn % 4 > 1;
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(GemvInt8, GemvCase, testing::ValuesIn(with_halves(int8_cases(true))), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemmInt8, GemmCase, testing::ValuesIn(with_halves(int8_cases(false))), name_of_case);
 
 // Weights in several objects, because one binding or image does not hold them or because the tuning says so, and images folded for their height.
 // In buffers: 127 rows are 32 blocks of width 4. In images: 16 blocks, whatever the width; one of Q4_1 or Q8_0 is 24 or 48 texels, of F32, 192.

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +55,8 @@ struct TestTuning {
   int tokens_a_lane = 4;
   int parts = 1;         // objects of a weight, at least
   bool subgroups = false;
+  bool int8 = false;     // products of quantized weights; dots in pairs where the width has them
+  std::optional<DotForm> dot{};
 
   Tuning tuning() const {
     Tuning t;
@@ -65,9 +69,12 @@ struct TestTuning {
     t.activation_type = activation_type;
     t.weight_parts = parts;
     t.words.subgroups = subgroups;
+    t.int8_activations = int8;
+    t.words.dot = dot_form();
     return t;
   }
-  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations()); }
+  DotForm dot_form() const { return dot.value_or(int8 && width == 8 ? DotForm::kPairs : DotForm::kPlain); }
+  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
   std::string name_of_activations() const { return cat(name_of(activations), activation_type == DType::kF16 ? "_f16" : ""); }
   // The nearest numbers that activations can hold.
   Matrix stored(Matrix m) const {
@@ -215,12 +222,13 @@ class OpRunner {
   Result<int64_t> stray_write() {
     TESSERA_ASSIGN(const std::vector<std::byte> now, arena_bytes());
     std::vector<bool> allowed(now.size(), false);
-    for (const Dispatch& dispatch : step_.plan.dispatches)
+    for (const Dispatch& dispatch : step_.plan.dispatches) {
+      TESSERA_ASSIGN(const std::set<std::string> written, written_tensors(embedded_kernels(), dispatch.variant.kernel));
       for (const PlanBinding& binding : dispatch.bindings) {
         const PlanObject& object = step_.plan.objects[static_cast<size_t>(binding.object)];
-        if (object.home != Home::kArenaBuffer || (binding.slot != "y" && binding.slot != "q_out")) continue;
-        std::fill_n(allowed.begin() + object.offset, object.layout.object_bytes(), true);
+        if (object.home == Home::kArenaBuffer && written.contains(binding.slot)) std::fill_n(allowed.begin() + object.offset, object.layout.object_bytes(), true);
       }
+    }
     for (size_t i = 0; i < now.size(); ++i)
       if (!allowed[i] && now[i] != arena_before_[i]) return static_cast<int64_t>(i);
     return int64_t{-1};

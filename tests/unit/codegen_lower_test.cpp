@@ -266,23 +266,23 @@ TEST(CodegenLower, AFunctionOnceForEachTypeAndSharedArray) {
   const KernelTexts files{{"k", text}, {"lib/first", library}};
   const Result<LoweredKernel> opencl = lower(files, variant, Target::kOpenCL, {});
   ASSERT_TRUE(opencl.has_value()) << opencl.error().message();
-  EXPECT_EQ(opencl->text, R"(float first_of_float_a_(float v, __local float* a_) {
+  EXPECT_EQ(opencl->text, R"(__attribute__((always_inline)) float first_of_float_a_(float v, __local float* a_) {
 #line 2 "lib/first.kernel"
   a_[0] = v;
   barrier(CLK_LOCAL_MEM_FENCE);
   return a_[4 - 1];
 }
-float half_of(float v) {
+__attribute__((always_inline)) float half_of(float v) {
 #line 6 "lib/first.kernel"
   return v * 0.5f;
 }
-float4 first_of_float4_b_(float4 v, __local float4* b_) {
+__attribute__((always_inline)) float4 first_of_float4_b_(float4 v, __local float4* b_) {
 #line 2 "lib/first.kernel"
   b_[0] = v;
   barrier(CLK_LOCAL_MEM_FENCE);
   return b_[2 - 1];
 }
-float4 first_of_float4_c_(float4 v, __local float4* c_) {
+__attribute__((always_inline)) float4 first_of_float4_c_(float4 v, __local float4* c_) {
 #line 2 "lib/first.kernel"
   c_[0] = v;
   barrier(CLK_LOCAL_MEM_FENCE);

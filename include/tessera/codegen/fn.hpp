@@ -51,7 +51,9 @@ class FnLowering {
     }
     const std::string result = lowering_.type_text(instance_.result);
     TESSERA_ASSIGN(const std::string text, body.run());
-    lowering_.fn_text += cat(result, " ", instance_.name, "(", params, ") {\n", text, "}\n");
+    // CPU drivers leave larger functions as calls, and pass their arrays through memory.
+    const std::string_view inlined = lowering_.spelling.choose("__attribute__((always_inline)) ", "");
+    lowering_.fn_text += cat(inlined, result, " ", instance_.name, "(", params, ") {\n", text, "}\n");
     return instance_;
   }
 

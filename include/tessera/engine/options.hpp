@@ -16,7 +16,7 @@ namespace tessera {
 
 // How activations and, where KvType says nothing else, KV pages are stored. Sums are f32 in every precision, and so is what the layers add to.
 enum class Precision {
-  kDefault,  // f16 KV pages; activations f16 on devices that compute in f16, f32 on the others
+  kDefault,  // f16 KV pages; activations f16 on devices that compute in f16, f32 on the others; products in int8 where the device's row says so
   kHalf,     // f16 activations and KV pages, on any device
   kFloat,    // f32 activations and KV pages: for comparing
 };

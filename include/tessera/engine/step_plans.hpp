@@ -51,7 +51,10 @@ inline Tuning tuning_for(const DeviceInfo& device, const LoadOptions& options) {
   Tuning tuning = tuning_for(device);
   if (options.weight_storage) tuning.weight_storage = {*options.weight_storage, true};
   if (options.activation_storage) tuning.activation_storage = {*options.activation_storage, true};
-  if (options.precision != Precision::kDefault) tuning.activation_type = options.precision == Precision::kFloat ? DType::kF32 : DType::kF16;
+  if (options.precision != Precision::kDefault) {
+    tuning.activation_type = options.precision == Precision::kFloat ? DType::kF32 : DType::kF16;
+    tuning.int8_activations = false;
+  }
   if (options.weight_parts != 0) tuning.weight_parts = options.weight_parts;
   return tuning;
 }

@@ -27,12 +27,12 @@ enum class ValueRole : uint8_t {
 struct Value {
   std::string name;
   ValueRole role = ValueRole::kActivation;
-  DType dtype = DType::kF32;    // kState, kInput
+  DType dtype = DType::kF32;    // kState, kInput; kActivation with a grid
   bool residual = false;        // kActivation that every layer adds to: f32 whatever the tuning, for a rounding here stays in all that follows
   int64_t rows = 0;
   int64_t channels = 0;
   WeightDesc weight;            // kWeight, kVector
-  std::vector<int64_t> grid;    // kState, kInput: texel extents
+  std::vector<int64_t> grid;    // kState, kInput: texel extents; kActivation that is not of channels: [rows, texels of 4], in a buffer
   int lanes = 4;                // kState, kInput
   // A range of another value's channels: the same memory, channels [offset, offset + channels) of `parent`.
   ValueId parent = kNoValue;

@@ -1,5 +1,6 @@
 // matmul: y[t, :] = W x[t, :] + b over quantized or plain weights. One token plans as GEMV (decode), several as GEMM (prefill).
-// What passes may fold in (plan/passes): `gamma` (the RMSNorm before it, one token only), `residual`, and gated weights (SwiGLU).
+// What passes may fold in (plan/passes): `gamma` (the RMSNorm before it, one token only), `residual`, and gated weights (SwiGLU). Marked `int8`, x is
+// rounded to bytes, by the kernel (one token) or before it (several: `q` and `q_scales` stand for x), and the products are of integers.
 #pragma once
 #include <cmath>
 
@@ -41,35 +42,42 @@ inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
           {"FOURS", quantized ? 8 / format.low_bits() : 1}};
 }
 
+// Dots of four that a 16-bit sum of two products holds, x in −127 … 127.
+inline int64_t dots_in_pairs(const WeightFormat& format) { return format.bits == 8 ? 1 : 32767 / (2 * 127 * ((1 << format.bits) - 1)); }
+
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
   for (const PlaneLayout& plane : placement.parts[static_cast<size_t>(part)].planes)
     call.slots.push_back({std::string(name_of(plane.plane)), w, plane.layout.lanes, plane.plane, part});
 }
 
 inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, const Node& node) {
-  const ValueId x = node.input("x"), w = node.input("w"), y = node.output("y"), gamma = node.input("gamma"), bias = node.input("bias"), residual = node.input("residual");
+  const ValueId w = node.input("w"), y = node.output("y"), gamma = node.input("gamma"), bias = node.input("bias"), residual = node.input("residual");
   const WeightDesc& desc = context[w].weight;
   const WeightPlacement& placement = context.placement(w);
   const Tuning& tuning = context.tuning;
-  const bool decode = context[x].rows == 1;
+  const int64_t tokens = context[y].rows;
+  const bool decode = tokens == 1, int8 = node.integer("int8") != 0;
   const int64_t parts = desc.interleaved ? 2 : 1;
   if (bias != kNoValue && context.placement(bias).parts.size() != 1) return fail(ErrorCode::kLimit, cat("bias ", context[bias].name, ": the device holds no buffer of ", context[bias].rows, " values"));
   const int64_t workgroup = decode ? tuning.gemv_workgroup : tuning.gemm_workgroup;
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
     const int64_t blocks = placement.parts[part].blocks / parts;
-    KernelCall call{.kernel = decode ? "gemv" : "gemm", .consts = weight_consts(desc), .slots = {{"x", x, 4}}, .args = {}, .workgroups = {}};
+    KernelCall call{.kernel = cat(decode ? "gemv" : "gemm", int8 ? "_int8" : ""), .consts = weight_consts(desc), .slots = {}, .args = {}, .workgroups = {}};
     call.consts.insert({{"SLICES", padded_columns(desc) / 4}, {"BLOCKS", blocks}, {"WG", workgroup}, {"BIAS", bias != kNoValue}, {"RESIDUAL", residual != kNoValue}, {"GATED", desc.interleaved}, {"PARTS", parts}});
+    if (int8) call.consts.insert({"PAIRS", dots_in_pairs(format_of(desc.type()))});
+    for (const char* role : {"x", "gamma", "q", "q_scales"})
+      if (node.input(role) != kNoValue) call.slots.push_back({role, node.input(role), 4});
     call.args["out_block"] = arg_bits(placement.parts[part].first_block / parts);
     if (decode) {
-      call.consts.insert({{"PER", tuning.gemv_blocks}, {"NORM", gamma != kNoValue}});
+      const int64_t per = tuning.gemv_blocks_of(blocks);
+      call.consts.insert({{"PER", per}, {"NORM", gamma != kNoValue}});
       call.args["inv_channels"] = arg_bits(1.0f / static_cast<float>(desc.columns()));
       call.args["eps"] = arg_bits(static_cast<float>(node.attribute("eps")));
-      call.workgroups = {ceil_div(blocks, workgroup * tuning.gemv_blocks), 1, 1};
-      if (gamma != kNoValue) call.slots.push_back({"gamma", gamma, 4});
+      call.workgroups = {ceil_div(blocks, workgroup * per), 1, 1};
     } else {
       call.consts.insert({{"TM", tuning.gemm_tokens}});
-      call.workgroups = {ceil_div(blocks, workgroup), ceil_div(context[x].rows, tuning.gemm_tokens), 1};
+      call.workgroups = {ceil_div(blocks, workgroup), ceil_div(tokens, tuning.gemm_tokens), 1};
     }
     add_weight_slots(call, w, placement, static_cast<int>(part));
     if (bias != kNoValue) call.slots.push_back({"bias", bias, placement.width, Plane::kFloats});

@@ -9,15 +9,17 @@
 #include "tessera/ops/op.hpp"
 #include "tessera/ops/output.hpp"
 #include "tessera/ops/pack_heads.hpp"
+#include "tessera/ops/quantize.hpp"
 #include "tessera/ops/rms_norm.hpp"
 #include "tessera/ops/rope_kv.hpp"
 #include "tessera/ops/sample.hpp"
 
 namespace tessera {
 
-inline constexpr std::array<Op, 11> kOps{{
+inline constexpr std::array<Op, 12> kOps{{
     {"embed", ops::plan_embed},
     {"rms_norm", ops::plan_rms_norm},
+    {"quantize", ops::plan_quantize},
     {"matmul", ops::plan_matmul},
     {"rope_kv", ops::plan_rope_kv},
     {"attention", ops::plan_attention},
