@@ -34,7 +34,7 @@ struct MatmulCase {
   TestTuning tuning;
   int64_t rows = 1;
   std::vector<int64_t> columns{};
-  bool norm = false;      // GEMV only
+  bool norm = false;      // GEMV, and products of bytes
   bool residual = false;
   bool gated = false;
   bool bias = false;
@@ -259,7 +259,7 @@ INSTANTIATE_TEST_SUITE_P(GemmFused, GemmCase, testing::ValuesIn(with_halves(fuse
 
 // Products of bytes: exact where x is bytes already, within half a step of each value's scale where it is not. Forms of the dots, storages and what is fused
 // take turns; a norm comes before bytes of its own, in prefill too.
-std::vector<MatmulCase> int8_cases(bool gemv) {
+std::vector<MatmulCase> int8_cases() {
   std::vector<MatmulCase> cases;
   int turn = 0;
   for (const WeightFormat& format : kWeightFormats) {
@@ -269,15 +269,15 @@ std::vector<MatmulCase> int8_cases(bool gemv) {
       for (int form = 0; form < (full_tier() ? 8 : 2); ++form, ++turn) {
         MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn / 3), .blocks_a_lane = 1 + turn % 2, .int8 = true},
                      .rows = kRows[turn % 3], .columns = {columns_for(format.type)[static_cast<size_t>(turn) % 2]}, .residual = turn % 3 == 1, .gated = turn % 5 == 2, .bias = turn % 7 == 3, .exact_bytes = form % 2 == 0};
-        c.norm = gemv && !c.exact_bytes && turn % 4 > 1;
+        c.norm = !c.exact_bytes && turn % 4 > 1;
         cases.push_back(std::move(c));
       }
     }
   }
   return cases;
 }
-INSTANTIATE_TEST_SUITE_P(GemvInt8, GemvCase, testing::ValuesIn(with_halves(int8_cases(true))), name_of_case);
-INSTANTIATE_TEST_SUITE_P(GemmInt8, GemmCase, testing::ValuesIn(with_halves(int8_cases(false))), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemvInt8, GemvCase, testing::ValuesIn(with_halves(int8_cases())), name_of_case);
+INSTANTIATE_TEST_SUITE_P(GemmInt8, GemmCase, testing::ValuesIn(with_halves(int8_cases())), name_of_case);
 
 // Weights in several objects, because one binding or image does not hold them or because the tuning says so, and images folded for their height.
 // In buffers: 127 rows are 32 blocks of width 4. In images: 16 blocks, whatever the width; one of Q4_1 or Q8_0 is 24 or 48 texels, of F32, 192.

@@ -7,6 +7,7 @@
 #include "tessera/plan/passes/fold_gated.hpp"
 #include "tessera/plan/passes/fold_norm.hpp"
 #include "tessera/plan/passes/fold_residual.hpp"
+#include "tessera/plan/passes/quantize_activations.hpp"
 #include "tessera/plan/passes/remove_unused.hpp"
 #include "tessera/plan/passes/stack_matmuls.hpp"
 
@@ -271,6 +272,45 @@ TEST_F(Passes, FoldResidualLeavesADoublingAlone) {  // m + m
   const ValueId m = matmul(activation("x"), weight("a"), "m");
   add(m, m, "y");
   expect_untouched(passes::fold_residual);
+}
+
+// ---- quantize_activations ----------------------------------------------------------------------------------------------------------
+
+TEST_F(Passes, QuantizeActivationsMakesBytesOnceForAllThatReadThem) {
+  const ValueId x = activation("x", 32, 8);
+  matmul(x, weight("a"), "p");
+  matmul(x, weight("b"), "q");
+  passes::quantize_activations(g.graph());
+  EXPECT_EQ(text(), "x in bytes, x scales = quantize(x=x)\np = matmul(w=a, q=x in bytes, q_scales=x scales)\nq = matmul(w=b, q=x in bytes, q_scales=x scales)\n");
+  EXPECT_EQ(g.graph().nodes[1].integer("int8"), 1);
+}
+
+TEST_F(Passes, QuantizeActivationsTakesInTheNorm) {
+  const ValueId x = activation("x", 32, 8), n = named(ops::rms_norm(g, x, gain("g"), 0.5f), "n");
+  matmul(n, weight("a"), "p");
+  passes::quantize_activations(g.graph());
+  EXPECT_EQ(text(), "n in bytes, n scales = quantize(x=x, gamma=g)\np = matmul(w=a, q=n in bytes, q_scales=n scales)\n");
+  EXPECT_EQ(g.graph().nodes[0].attribute("eps"), 0.5);
+}
+
+// F16 weights read floats, and so do codes that a table gives meaning.
+TEST_F(Passes, QuantizeActivationsLeavesTheNormToOthersThatReadIt) {
+  for (const WeightType type : {WeightType::kF16, WeightType::kIQ4_NL}) {
+    g = GraphBuilder();
+    const ValueId n = named(ops::rms_norm(g, activation("x", 32, 8), gain("g"), 0.5f), "n");
+    matmul(n, weight("a"), "p");
+    matmul(n, weight("b", 32, type), "q");
+    passes::quantize_activations(g.graph());
+    EXPECT_EQ(text(), "n = rms_norm(x=x, gamma=g)\nn in bytes, n scales = quantize(x=n)\np = matmul(w=a, q=n in bytes, q_scales=n scales)\nq = matmul(x=n, w=b)\n");
+  }
+}
+
+TEST_F(Passes, QuantizeActivationsLeavesOneTokenToItsKernel) {
+  matmul(activation("x"), weight("a"), "p");
+  const std::string before = text();
+  passes::quantize_activations(g.graph());
+  EXPECT_EQ(text(), before);
+  EXPECT_EQ(g.graph().nodes[0].integer("int8"), 1);
 }
 
 }  // namespace
