@@ -128,6 +128,7 @@ void visit_members(Info& info, Visitor& visit) {
   visit.flag("fp16_arithmetic", info.fp16_arithmetic);
   visit.flag("storage_16bit", info.storage_16bit);
   visit.flag("storage_8bit", info.storage_8bit);
+  visit.flag("packed_dots", info.packed_dots);
   visit.flag("dot_signed", info.dot_signed);
   visit.flag("dot_unsigned", info.dot_unsigned);
   visit.flag("dot_mixed", info.dot_mixed);
@@ -220,6 +221,7 @@ void read_features(Reader& reader, DeviceInfo& info) {
   reader.flag("shaderFloat16", info.fp16_arithmetic);
   reader.flag("storageBuffer16BitAccess", info.storage_16bit);
   reader.flag("storageBuffer8BitAccess", info.storage_8bit);
+  reader.flag("shaderIntegerDotProduct", info.packed_dots);
   reader.flag("integerDotProduct4x8BitPackedSignedAccelerated", info.dot_signed);
   reader.flag("integerDotProduct4x8BitPackedUnsignedAccelerated", info.dot_unsigned);
   reader.flag("integerDotProduct4x8BitPackedMixedSignednessAccelerated", info.dot_mixed);
@@ -271,6 +273,7 @@ DeviceInfo assumed_opencl(DeviceInfo vulkan) {
   info.max_grid = {INT32_MAX, INT32_MAX, INT32_MAX};
   info.max_argument_bytes = 1024;
   info.image3d_writes = false;  // an extension
+  info.packed_dots = info.dot_signed = info.dot_unsigned = info.dot_mixed = false;  // another
   info.storage_16bit = true;
   info.storage_8bit = true;
   return info;

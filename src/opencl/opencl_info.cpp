@@ -87,6 +87,7 @@ void ask_subgroups(const Questions& ask, const std::string& extensions, int vers
 
 void ask_dots(const Questions& ask, const std::string& extensions, DeviceInfo& info) {
   if (!has_extension(extensions, "cl_khr_integer_dot_product")) return;
+  info.packed_dots = true;
   const auto dots = ask.value<cl_device_integer_dot_product_acceleration_properties_khr>(
       CL_DEVICE_INTEGER_DOT_PRODUCT_ACCELERATION_PROPERTIES_4x8BIT_PACKED_KHR, {});
   info.dot_signed = dots.signed_accelerated == CL_TRUE;
@@ -146,7 +147,7 @@ DeviceInfo ask_info(const OpenClApi& api, cl_platform_id platform, cl_device_id 
 // promised, or each kernel carries code for ragged ones. mad-enable lets a * b + c become one instruction, whose answer is at least as
 // exact; fast-relaxed-math and its parts are refused: they make NaN checks and reference answers meaningless.
 std::string choose_compile_options(const Questions& ask, const DeviceInfo& info) {
-  const bool newer_words = info.subgroup_max > 0 || info.dot_signed || info.dot_unsigned || info.dot_mixed;
+  const bool newer_words = info.subgroup_max > 0 || info.packed_dots;
   if (newer_words && version_number(ask.text(CL_DEVICE_VERSION)) >= 300) return "-cl-std=CL3.0 -cl-uniform-work-group-size -cl-mad-enable";
   if (newer_words && version_number(ask.text(CL_DEVICE_OPENCL_C_VERSION)) >= 200) return "-cl-std=CL2.0 -cl-uniform-work-group-size -cl-mad-enable";
   return "-cl-std=CL1.2 -cl-mad-enable";

@@ -130,6 +130,7 @@ void ask_features(const Questions& ask, FoundDevice& found) {
   if (!ask.available(VK_API_VERSION_1_3, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME, found.extensions)) return;
   found.integer_dot = ask.ask_features<VkPhysicalDeviceShaderIntegerDotProductFeatures>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES)
                           .shaderIntegerDotProduct == VK_TRUE;
+  info.packed_dots = found.integer_dot;
   const auto dots = ask.ask_properties<VkPhysicalDeviceShaderIntegerDotProductProperties>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES);
   info.dot_signed = dots.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
   info.dot_unsigned = dots.integerDotProduct4x8BitPackedUnsignedAccelerated == VK_TRUE;

@@ -176,7 +176,7 @@ TEST_P(CodegenDevice, PackedDotsAreExactInEverySpelling) {
     const auto got = values_of(expressions, {.vector_width = width(), .dot = form});
     // Vulkan's backend knows what it switched on; on OpenCL the device says that it has the dots, or its compiler knows no such function.
     const bool native = form == DotForm::kSignedSigned || form == DotForm::kSignedUnsigned;
-    const bool absent = !got && native && (device->info().api == Api::kVulkan ? got.error().code() == ErrorCode::kUnsupported : !device->info().dot_signed);
+    const bool absent = !got && native && (device->info().api == Api::kVulkan ? got.error().code() == ErrorCode::kUnsupported : !device->info().packed_dots);
     if (absent) missing = device->info().name + " has no packed dots";
     if (absent) continue;
     ASSERT_TRUE(got) << name_of(form) << ": " << got.error().message();

@@ -60,7 +60,7 @@ DeviceInfo distinct() {
   info.max_argument_bytes = 256;
   info.subgroup_min = 8;
   info.subgroup_max = 32;
-  info.fp16_arithmetic = info.storage_16bit = info.storage_8bit = info.dot_signed = info.dot_unsigned = info.dot_mixed = true;
+  info.fp16_arithmetic = info.storage_16bit = info.storage_8bit = info.packed_dots = info.dot_signed = info.dot_unsigned = info.dot_mixed = true;
   return info;
 }
 
@@ -180,6 +180,7 @@ TEST(DeviceInfo, ReportOfAnAdreno) {
   EXPECT_EQ(info.subgroup_min, 64);
   EXPECT_EQ(info.subgroup_max, 128);
   EXPECT_TRUE(info.fp16_arithmetic && info.storage_16bit && info.storage_8bit);
+  EXPECT_TRUE(info.packed_dots);
   EXPECT_FALSE(info.dot_signed);
   EXPECT_TRUE(info.dot_unsigned && info.dot_mixed);
 }

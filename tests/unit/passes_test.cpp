@@ -280,7 +280,7 @@ TEST_F(Passes, QuantizeActivationsMakesBytesOnceForAllThatReadThem) {
   const ValueId x = activation("x", 32, 8);
   matmul(x, weight("a"), "p");
   matmul(x, weight("b"), "q");
-  passes::quantize_activations(g.graph());
+  passes::quantize_activations(g.graph(), {});
   EXPECT_EQ(text(), "x in bytes, x scales = quantize(x=x)\np = matmul(w=a, q=x in bytes, q_scales=x scales)\nq = matmul(w=b, q=x in bytes, q_scales=x scales)\n");
   EXPECT_EQ(g.graph().nodes[1].integer("int8"), 1);
 }
@@ -288,9 +288,19 @@ TEST_F(Passes, QuantizeActivationsMakesBytesOnceForAllThatReadThem) {
 TEST_F(Passes, QuantizeActivationsTakesInTheNorm) {
   const ValueId x = activation("x", 32, 8), n = named(ops::rms_norm(g, x, gain("g"), 0.5f), "n");
   matmul(n, weight("a"), "p");
-  passes::quantize_activations(g.graph());
+  passes::quantize_activations(g.graph(), {});
   EXPECT_EQ(text(), "n in bytes, n scales = quantize(x=x, gamma=g)\np = matmul(w=a, q=n in bytes, q_scales=n scales)\n");
   EXPECT_EQ(g.graph().nodes[0].attribute("eps"), 0.5);
+}
+
+TEST_F(Passes, QuantizeActivationsLeavesOneTokenThatSharedMemoryDoesNotHold) {
+  matmul(activation("x"), weight("a"), "p");
+  matmul(activation("y", 32, 8), weight("a"), "q");
+  Tuning tuning;
+  tuning.shared_memory_bytes = 32 + 16 + 4 * tuning.gemv_workgroup - 1;
+  passes::quantize_activations(g.graph(), tuning);
+  EXPECT_EQ(g.graph().nodes[0].integer("int8"), 0);
+  EXPECT_EQ(g.graph().nodes[2].integer("int8"), 1);
 }
 
 // F16 weights read floats, and so do codes that a table gives meaning.
@@ -300,7 +310,7 @@ TEST_F(Passes, QuantizeActivationsLeavesTheNormToOthersThatReadIt) {
     const ValueId n = named(ops::rms_norm(g, activation("x", 32, 8), gain("g"), 0.5f), "n");
     matmul(n, weight("a"), "p");
     matmul(n, weight("b", 32, type), "q");
-    passes::quantize_activations(g.graph());
+    passes::quantize_activations(g.graph(), {});
     EXPECT_EQ(text(), "n = rms_norm(x=x, gamma=g)\nn in bytes, n scales = quantize(x=n)\np = matmul(w=a, q=n in bytes, q_scales=n scales)\nq = matmul(x=n, w=b)\n");
   }
 }
@@ -308,7 +318,7 @@ TEST_F(Passes, QuantizeActivationsLeavesTheNormToOthersThatReadIt) {
 TEST_F(Passes, QuantizeActivationsLeavesOneTokenToItsKernel) {
   matmul(activation("x"), weight("a"), "p");
   const std::string before = text();
-  passes::quantize_activations(g.graph());
+  passes::quantize_activations(g.graph(), {});
   EXPECT_EQ(text(), before);
   EXPECT_EQ(g.graph().nodes[0].integer("int8"), 1);
 }

@@ -44,7 +44,7 @@ TEST(TuningRows, EveryProfileGetsItsRows) {
   const Labels a6{"adreno-6xx"}, a7{"adreno-7xx"}, a8{"adreno-8xx"}, bifrost{"mali-bifrost"}, valhall{"mali-valhall"};
   const std::map<std::string, Labels> expected{
       {"adreno-610", a6}, {"adreno-615", a6}, {"adreno-618", a6}, {"adreno-619", a6}, {"adreno-620", a6}, {"adreno-630", a6}, {"adreno-640", a6}, {"adreno-643", a6},
-      {"adreno-650", a6}, {"adreno-660", a6}, {"adreno-680", a6}, {"adreno-690", a6},
+      {"adreno-650", {"adreno-6xx", "adreno-6xx 650"}}, {"adreno-660", {"adreno-6xx", "adreno-6xx 660"}}, {"adreno-680", a6}, {"adreno-690", a6},
       {"adreno-725", a7}, {"adreno-730", a7}, {"adreno-735", a7}, {"adreno-740", {"adreno-7xx", "adreno-7xx 740"}}, {"adreno-750", {"adreno-7xx", "adreno-7xx 750"}}, {"adreno-x1-85", a7},
       {"adreno-810", a8}, {"adreno-829", a8}, {"adreno-830", a8}, {"adreno-840", a8},
       {"mali-g31", bifrost}, {"mali-g52", bifrost}, {"mali-g52r1", bifrost}, {"mali-g72", bifrost}, {"mali-g76", bifrost},
@@ -81,6 +81,19 @@ TEST(TuningRows, SpecialRowsWinAndDevicesLimitThem) {
   EXPECT_TRUE(tuning_for(all.at("adreno-640")).words.subgroups);
   EXPECT_FALSE(tuning_for(all.at("adreno-610")).words.subgroups);   // reports none
   EXPECT_FALSE(tuning_for(all.at("mali-g610")).words.subgroups);
+}
+
+TEST(TuningRows, PackedDotsNeedTheirInstructions) {
+  const auto all = profiles();
+  EXPECT_EQ(tuning_for(all.at("adreno-740")).words.dot, DotForm::kSignedUnsigned);
+  EXPECT_EQ(tuning_for(all.at("mali-g610")).words.dot, DotForm::kSignedSigned);
+  EXPECT_TRUE(tuning_for(all.at("adreno-650")).int8_activations);
+  EXPECT_FALSE(tuning_for(all.at("adreno-630")).int8_activations);   // has them, in as many instructions as without
+  EXPECT_FALSE(tuning_for(all.at("mali-g52")).int8_activations);
+  DeviceInfo without = all.at("adreno-740");
+  without.packed_dots = false;
+  EXPECT_EQ(tuning_for(without).words.dot, DotForm::kPlain);
+  EXPECT_FALSE(tuning_for(without).int8_activations);
 }
 
 TEST(TuningRows, ActivationsAreHalvesWhereADeviceComputesInThem) {

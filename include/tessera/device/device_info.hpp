@@ -49,6 +49,7 @@ struct DeviceInfo {
   bool fp16_arithmetic = false;
   bool storage_16bit = false;        // 16-bit elements in buffers (OpenCL: vload_half, always)
   bool storage_8bit = false;
+  bool packed_dots = false;          // kernels may use packed 4×8-bit dots; how fast they are, the rows know
   bool dot_signed = false;           // packed 4×8-bit dots reported as accelerated: a hint, rows decide
   bool dot_unsigned = false;
   bool dot_mixed = false;

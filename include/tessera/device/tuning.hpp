@@ -34,7 +34,8 @@ struct Tuning {
   DType activation_type = DType::kF32;  // or kF16; where no row speaks, f16 on devices that compute in it. What layers add to is f32 always.
   int weight_parts = 1;        // objects a matrix is cut into at least, by rows: reads of several textures go through several caches
   WordChoice words;            // vector_width is copied in
-  int compute_units = 1;       // copied from the device
+  int compute_units = 1;       // copied from the device, as is the next
+  int64_t shared_memory_bytes = 16384;   // the least that both APIs promise
   bool operator==(const Tuning&) const = default;
 
   // Blocks that each lane of a GEMV over `blocks` walks.
@@ -51,12 +52,13 @@ struct TuningRow {
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{}, attention_workgroup{};
-  std::optional<bool> int8_activations{}, fuse_norm{};
-  std::optional<DotForm> dot{};
+  std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
   std::optional<DType> activation_type{};
   std::optional<int> weight_parts{};
+  std::optional<bool> int8_activations{};
+  std::optional<DotForm> dot{};          // forms that need instructions: taken, int8_activations with them, where the device has those
 
   // "adreno-7xx 740"
   std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model); }
@@ -120,11 +122,23 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kAdreno6xx,
        .subgroups = true,
        .weight_storage = Storage::kImage2D},
-      {.why = "textures and subgroups as on 6xx; assumed: a whole row (norm, sampling) is walked by two waves of 128, the larger subgroup of every 7xx profile",
+      {.why = "packed dots, unsigned by signed, are one instruction from A650 on: Mesa's compiler makes 202 to 341 instructions of a GEMM tile with them, 1,249 to 1,474 without",
+       .family = GpuFamily::kAdreno6xx,
+       .model = "650",
+       .int8_activations = true,
+       .dot = DotForm::kSignedUnsigned},
+      {.why = "packed dots as on 650",
+       .family = GpuFamily::kAdreno6xx,
+       .model = "660",
+       .int8_activations = true,
+       .dot = DotForm::kSignedUnsigned},
+      {.why = "textures and subgroups as on 6xx; packed dots, unsigned by signed: Mesa's compiler makes 190 instructions of a GEMM tile with them, 1,240 without; assumed: a whole row (norm, sampling) is walked by two waves of 128, the larger subgroup of every 7xx profile",
        .family = GpuFamily::kAdreno7xx,
        .row_workgroup = 256,
        .subgroups = true,
-       .weight_storage = Storage::kImage2D},
+       .weight_storage = Storage::kImage2D,
+       .int8_activations = true,
+       .dot = DotForm::kSignedUnsigned},
       {.why = "buffers: LiteRT, ML Drift's public code, leaves quantized weights there on this model, on 750 and on 8xx, and puts them in textures on the other 7xx",
        .family = GpuFamily::kAdreno7xx,
        .model = "740",
@@ -133,11 +147,13 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kAdreno7xx,
        .model = "750",
        .weight_storage = Storage::kBuffer},
-      {.why = "buffers: as on 740; assumed: a row is walked by four waves of 64, the one subgroup size of the 8xx profiles",
+      {.why = "buffers: as on 740; packed dots as on 7xx; assumed: a row is walked by four waves of 64, the one subgroup size of the 8xx profiles",
        .family = GpuFamily::kAdreno8xx,
        .row_workgroup = 256,
        .subgroups = true,
-       .weight_storage = Storage::kBuffer},
+       .weight_storage = Storage::kBuffer,
+       .int8_activations = true,
+       .dot = DotForm::kSignedUnsigned},
       {.why = "assumed: workgroups of 32, four warps of 8 (G52, G76) or eight of 4, so that a matrix of few rows spreads over the cores; "
               "its profiles report no subgroups; a weight is read once and in order, which buffers serve as well as textures",
        .family = GpuFamily::kMaliBifrost,
@@ -146,14 +162,17 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_workgroup = 32,
        .weight_storage = Storage::kBuffer},
       {.why = "assumed: workgroups of two warps (the profiles' only subgroup is 16 lanes), as on Bifrost; buffers as on Bifrost; "
-              "no reductions by subgroups: Mesa's compiler emulates them, at three times the instructions",
+              "no reductions by subgroups: Mesa's compiler emulates them, at three times the instructions; packed dots of signed bytes: 190 instructions of a GEMM tile, "
+              "779 and spills without (G610)",
        .family = GpuFamily::kMaliValhall,
        .gemv_workgroup = 32,
        .gemm_workgroup = 32,
        .row_workgroup = 128,
        .attention_workgroup = 32,
        .subgroups = false,
-       .weight_storage = Storage::kBuffer},
+       .weight_storage = Storage::kBuffer,
+       .int8_activations = true,
+       .dot = DotForm::kSignedSigned},
   };
   return rows;
 }
@@ -179,7 +198,10 @@ inline Tuning tuning_for(const DeviceInfo& info) {
     });
   tuning.words.subgroups = tuning.words.subgroups && info.subgroup_max > 0;
   tuning.words.vector_width = tuning.vector_width;
+  const bool packed = tuning.words.dot == DotForm::kSignedSigned || tuning.words.dot == DotForm::kSignedUnsigned;
+  if (packed && !info.packed_dots) tuning.words.dot = DotForm::kPlain, tuning.int8_activations = false;
   tuning.compute_units = info.compute_units;
+  if (info.shared_memory_bytes > 0) tuning.shared_memory_bytes = info.shared_memory_bytes;
   return tuning;
 }
 

@@ -52,6 +52,7 @@ class Profile {
       if (const auto it = dispatch.variant.consts.find(name); it != dispatch.variant.consts.end() && it->second != 0) form += " " + std::string(name) + "=" + std::to_string(it->second);
     for (const auto& [slot, layout] : dispatch.variant.tensors)
       if (is_image(layout.storage)) form += " " + slot + ":" + std::string(name_of(layout.storage));
+    if (dispatch.variant.consts.contains("PAIRS")) form += " dots:" + std::string(name_of(dispatch.variant.words.dot));   // of integers, never floats in disguise
     form += " W=" + std::to_string(dispatch.variant.words.vector_width);
     return form;
   }

@@ -32,7 +32,7 @@ struct Value {
   int64_t rows = 0;
   int64_t channels = 0;
   WeightDesc weight;            // kWeight, kVector
-  std::vector<int64_t> grid;    // kState, kInput: texel extents; kActivation that is not of channels: [rows, texels of 4], in a buffer
+  std::vector<int64_t> grid;    // kState, kInput: texel extents; kActivation that is not of channels: [rows, texels of 4]
   int lanes = 4;                // kState, kInput
   // A range of another value's channels: the same memory, channels [offset, offset + channels) of `parent`.
   ValueId parent = kNoValue;

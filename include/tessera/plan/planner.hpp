@@ -29,7 +29,7 @@ inline void run_passes(Graph& graph, const Tuning& tuning) {
   passes::stack_matmuls(graph);
   if (tuning.fuse_norm) passes::fold_norm(graph);
   passes::fold_residual(graph);
-  if (tuning.int8_activations) passes::quantize_activations(graph);
+  if (tuning.int8_activations) passes::quantize_activations(graph, tuning);
 }
 
 class Planner {
@@ -74,9 +74,9 @@ class Planner {
   // Where an activation of [rows, channels] lies. Kernels write it, and their text must not depend on the rows: it is not folded by them.
   Result<Layout> activation_layout(const Value& value) const {
     const int64_t rows = value.rows == 1 ? 1 : round_up(value.rows, tuning_.gemm_tokens);
-    if (!value.grid.empty()) return fit(Layout{Storage::kBuffer, value.dtype, 4, {rows, value.grid.back()}}, device_.storage_limits());
-    const int64_t slices = round_up(value.channels, std::max(4, tuning_.vector_width)) / 4;
-    const DType type = value.role == ValueRole::kOutput || value.residual ? DType::kF32 : tuning_.activation_type;
+    const bool fixed = !value.grid.empty();   // texels of a type of its own
+    const int64_t slices = fixed ? value.grid.back() : round_up(value.channels, std::max(4, tuning_.vector_width)) / 4;
+    const DType type = fixed ? value.dtype : value.role == ValueRole::kOutput || value.residual ? DType::kF32 : tuning_.activation_type;
     return place_by(value.role == ValueRole::kOutput ? StorageChoice(Storage::kBuffer) : tuning_.activation_storage, [&](Storage storage) -> Result<Layout> {
       if (!is_writable(storage, device_.storage_limits())) return fail(ErrorCode::kUnsupported, cat("kernels of this device do not write ", name_of(storage)));
       TESSERA_ASSIGN(Layout layout, fit(Layout{storage, type, 4, {rows, slices}}, device_.storage_limits()));

@@ -1,6 +1,7 @@
 // Products of several tokens with quantized weights: x is made bytes by one node that all matmuls of it share, and that takes in the RMSNorm before
-// them. The one token of decode is made bytes by the matmul's own kernel.
+// them. The one token of decode is made bytes by the matmul's own kernel, in shared memory, if that holds them.
 #pragma once
+#include "tessera/device/tuning.hpp"
 #include "tessera/ops/quantize.hpp"
 #include "tessera/plan/passes/rewrite.hpp"
 
@@ -8,10 +9,12 @@ namespace tessera::passes {
 
 namespace detail {
 // Codes that a table gives meaning are no integers.
-inline bool has_int8_products(const Graph& graph, const Node& node) {
+inline bool has_int8_products(const Graph& graph, const Tuning& tuning, const Node& node) {
   if (node.op != "matmul") return false;
+  const Value& x = graph[node.input("x")];
   const WeightType type = graph[node.input("w")].weight.type();
-  return is_quantized(type) && format_of(type).codebook == nullptr;
+  const int64_t shared = x.channels + x.channels / ops::kQuantizedGroup * 16 + tuning.gemv_workgroup * 4;   // bytes, what is kept of each group, the norm's sums
+  return is_quantized(type) && format_of(type).codebook == nullptr && (x.rows > 1 || shared <= tuning.shared_memory_bytes);
 }
 
 // The node that makes x bytes.
@@ -28,28 +31,28 @@ inline Node quantize_node(Graph& graph, ValueId x) {
 }
 
 // The norm that makes x, if only nodes with int8 products read it: else −1.
-inline int foldable_norm(const Graph& graph, ValueId x) {
+inline int foldable_norm(const Graph& graph, const Tuning& tuning, ValueId x) {
   const int norm = graph.producer(x);
   if (norm < 0 || graph.nodes[static_cast<size_t>(norm)].op != "rms_norm" || graph[x].role != ValueRole::kActivation) return -1;
   for (const int user : graph.consumers(x))
-    if (!has_int8_products(graph, graph.nodes[static_cast<size_t>(user)])) return -1;
+    if (!has_int8_products(graph, tuning, graph.nodes[static_cast<size_t>(user)])) return -1;
   return norm;
 }
 }  // namespace detail
 
-inline void quantize_activations(Graph& graph) {
+inline void quantize_activations(Graph& graph, const Tuning& tuning) {
   std::map<ValueId, std::pair<ValueId, ValueId>> made;   // x → its bytes, their scales
   std::vector<Node> nodes;
   std::vector<int> folded;
   const Graph before = graph;
   for (Node node : before.nodes) {
     const ValueId x = node.input("x");
-    if (detail::has_int8_products(before, node)) {
+    if (detail::has_int8_products(before, tuning, node)) {
       node.attributes["int8"] = 1.0;
       if (before[x].rows > 1) {
         if (!made.contains(x)) {
           Node quantize = detail::quantize_node(graph, x);
-          if (const int norm = detail::foldable_norm(before, x); norm >= 0) {
+          if (const int norm = detail::foldable_norm(before, tuning, x); norm >= 0) {
             const Node& rms_norm = before.nodes[static_cast<size_t>(norm)];
             quantize.inputs = {{"x", rms_norm.input("x")}, {"gamma", rms_norm.input("gamma")}};
             quantize.attributes["eps"] = rms_norm.attribute("eps");
