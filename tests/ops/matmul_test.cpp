@@ -267,7 +267,7 @@ std::vector<MatmulCase> int8_cases() {
     for (const int width : widths()) {
       if (width == 16) continue;   // as 4: plain dots
       for (int form = 0; form < (full_tier() ? 8 : 2); ++form, ++turn) {
-        MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn / 3), .blocks_a_lane = 1 + turn % 2, .int8 = true},
+        MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn / 3), .blocks_a_lane = 1 + turn % 2, .interleave = turn % 2 == 0 ? 4 : 1, .int8 = true},
                      .rows = kRows[turn % 3], .columns = {columns_for(format.type)[static_cast<size_t>(turn) % 2]}, .residual = turn % 3 == 1, .gated = turn % 5 == 2, .bias = turn % 7 == 3, .exact_bytes = form % 2 == 0};
         c.norm = !c.exact_bytes && turn % 4 > 1;
         cases.push_back(std::move(c));

@@ -54,6 +54,7 @@ struct TestTuning {
   int blocks_a_lane = 1;
   int tokens_a_lane = 4;
   int parts = 1;         // objects of a weight, at least
+  int interleave = 1;    // blocks of a weight that take turns in buffers
   bool subgroups = false;
   bool int8 = false;     // products of quantized weights; dots in pairs where the width has them
   std::optional<DotForm> dot{};
@@ -68,13 +69,14 @@ struct TestTuning {
     t.activation_storage = {activations, true};
     t.activation_type = activation_type;
     t.weight_parts = parts;
+    t.weight_interleave = interleave;
     t.words.subgroups = subgroups;
     t.int8_activations = int8;
     t.words.dot = dot_form();
     return t;
   }
   DotForm dot_form() const { return dot.value_or(int8 && width == 8 ? DotForm::kPairs : DotForm::kPlain); }
-  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
+  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), interleave > 1 ? cat("_by", interleave) : "", int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
   std::string name_of_activations() const { return cat(name_of(activations), activation_type == DType::kF16 ? "_f16" : ""); }
   // The nearest numbers that activations can hold.
   Matrix stored(Matrix m) const {

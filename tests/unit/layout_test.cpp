@@ -110,11 +110,12 @@ Layout random_layout(std::mt19937& random) {
   for (size_t axes = 1 + random() % 4; axes > 0; --axes) layout.grid.push_back(kExtents[random() % std::size(kExtents)]);
   if (row_of(layout.storage).form != StorageForm::kLine && random() % 2 == 0)
     layout.fold = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(layout.rows()));
+  if (row_of(layout.storage).form == StorageForm::kLine && random() % 2 == 0) layout.interleave = int64_t{1} << random() % 5;
   return layout;
 }
 
 std::string describe(const Layout& layout) {
-  std::string out = cat(name_of(layout.storage), " ", name_of(layout.element), " x", layout.lanes, " fold ", layout.fold, " [");
+  std::string out = cat(name_of(layout.storage), " ", name_of(layout.element), " x", layout.lanes, " fold ", layout.fold, " interleave ", layout.interleave, " [");
   for (int64_t extent : layout.grid) out += cat(extent, " ");
   return out + "]";
 }

@@ -144,11 +144,11 @@ WeightDesc describe(WeightType type, const Shape& shape) {
   return desc;
 }
 
-void expect_round_trip(WeightType type, const Shape& shape, int width, Storage storage, const StorageLimits& limits, size_t least_parts, int64_t fold) {
+void expect_round_trip(WeightType type, const Shape& shape, int width, Storage storage, const StorageLimits& limits, size_t least_parts, int64_t fold, int64_t interleave = 1) {
   SCOPED_TRACE(cat(format_of(type).name, " w", width, " ", name_of(storage), " rows ", shape.rows[0], "+… columns ", shape.columns, shape.interleaved ? " interleaved" : "", " parts ", least_parts));
   const WeightFormat& format = format_of(type);
   const WeightDesc desc = describe(type, shape);
-  const auto placement = place_weight(desc, width, storage, limits);
+  const auto placement = place_weight(desc, width, storage, limits, 1, interleave);
   ASSERT_TRUE(placement) << placement.error().message();
   ASSERT_GE(placement->parts.size(), least_parts);
   std::vector<Bytes> files;
@@ -219,6 +219,20 @@ TEST(PackPlane, UnpacksFromParts) {
       thin.max_image_height = 2, thin.max_image_layers = 3;
       expect_round_trip(format.type, shape, 4, Storage::kImage2DArray, thin, 4, 2);
     }
+}
+
+// Texel by texel, blocks take turns: neighbours in memory belong to neighbouring blocks.
+TEST(PackPlane, UnpacksWhereBlocksTakeTurns) {
+  for (const WeightFormat& format : kWeightFormats)
+    for (const Storage storage : {Storage::kBuffer, Storage::kImageBuffer, Storage::kImage2D})
+      for (const Shape& shape : shapes(format.type)) expect_round_trip(format.type, shape, 4, storage, kWide, 1, 0, 8);
+  const auto placed = place_weight(describe(WeightType::kQ4_0, {{20}, 32, false, 0}), 4, Storage::kBuffer, kWide, 1, 8);
+  ASSERT_TRUE(placed);
+  const Layout& quants = *placed->parts[0].layout(Plane::kQuants);
+  EXPECT_EQ(quants.object_bytes(), 8 * 4 * 16);  // 5 blocks of 4 words, padded to 8
+  const std::array<int64_t, 2> first{0, 0}, right{0, 1}, below{1, 0};
+  EXPECT_EQ(host_byte_offset(quants, below) - host_byte_offset(quants, first), 16);
+  EXPECT_EQ(host_byte_offset(quants, right) - host_byte_offset(quants, first), 8 * 16);
 }
 
 TEST(PlaceWeight, MakesAtLeastAsManyPartsAsAskedFor) {

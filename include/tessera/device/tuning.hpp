@@ -32,6 +32,7 @@ struct Tuning {
   StorageChoice weight_storage;
   StorageChoice activation_storage;
   DType activation_type = DType::kF32;  // or kF16; where no row speaks, f16 on devices that compute in it. What layers add to is f32 always.
+  int weight_interleave = 1;   // blocks of W rows whose texels take turns in buffers, for lanes that read neighbours: of a GEMV's workgroup
   int weight_parts = 1;        // objects a matrix is cut into at least, by rows: reads of several textures go through several caches
   WordChoice words;            // vector_width is copied in
   int compute_units = 1;       // copied from the device, as is the next
@@ -56,7 +57,7 @@ struct TuningRow {
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
   std::optional<DType> activation_type{};
-  std::optional<int> weight_parts{};
+  std::optional<int> weight_interleave{}, weight_parts{};
   std::optional<bool> int8_activations{};
   std::optional<DotForm> dot{};          // forms that need instructions: taken, int8_activations with them, where the device has those
 
@@ -83,6 +84,7 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("weights in", tuning.weight_storage, row.weight_storage);
   visit("activations in", tuning.activation_storage, row.activation_storage);
   visit("activations as", tuning.activation_type, row.activation_type);
+  visit("weight_interleave", tuning.weight_interleave, row.weight_interleave);
   visit("weight_parts", tuning.weight_parts, row.weight_parts);
 }
 

@@ -51,11 +51,11 @@ class WeightUploader {
     return {};
   }
 
-  // In chunks of the object's lines: a line holds one block of each panel.
+  // In chunks of the object's lines: a line holds one block of each panel; blocks that take turns stay together.
   Status upload_plane(const PlanWeight& weight, const WeightPart& part, const PlaneLayout& plane, const std::vector<WeightRef>& refs, const Resources::Object& object) {
     const Layout& layout = plane.layout;
     const int64_t lines = layout.lines(), line_bytes = layout.line_bytes();
-    const int64_t chunk = std::max<int64_t>(1, kUploadChunkBytes / line_bytes);
+    const int64_t chunk = round_up(std::max<int64_t>(1, kUploadChunkBytes / line_bytes), layout.interleave);
     const auto row_bytes_of = [&](const WeightSource& source, int64_t row) {
       const WeightRef& ref = refs[static_cast<size_t>(&source - weight.desc.sources.data())];
       return ref.bytes.data() + row * row_bytes(source.type, source.columns);   // a bias is a row in the file and a column here

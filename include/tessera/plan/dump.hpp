@@ -19,6 +19,7 @@ inline std::string dump(const Layout& layout) {
   for (size_t axis = 0; axis < layout.grid.size(); ++axis) out << (axis == 0 ? "" : ", ") << layout.grid[axis];
   out << ']';
   if (layout.fold != 0) out << " fold " << layout.fold;
+  if (layout.interleave > 1) out << " interleave " << layout.interleave;
   return out.str();
 }
 

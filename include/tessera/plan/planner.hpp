@@ -66,7 +66,7 @@ class Planner {
         if (graph_[id].role != ValueRole::kWeight || !placements_[static_cast<size_t>(id)].parts.empty()) continue;
         const WeightDesc& desc = graph_[id].weight;
         const StorageChoice& choice = desc.bias() ? StorageChoice() : tuning_.weight_storage;   // a bias is one buffer, whatever its weight is
-        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(desc, tuning_.vector_width, choice, device_.storage_limits(), desc.bias() ? 1 : tuning_.weight_parts));
+        TESSERA_ASSIGN(placements_[static_cast<size_t>(id)], place_weight(desc, tuning_.vector_width, choice, device_.storage_limits(), desc.bias() ? 1 : tuning_.weight_parts, tuning_.weight_interleave));
       }
     return {};
   }

@@ -31,6 +31,7 @@ struct Layout {
   int lanes = 4;               // elements per texel: 1, 2, 4, 8, 16
   std::vector<int64_t> grid;   // extents in texels, outermost first; at least one axis
   int64_t fold = 0;            // rows after which an image continues in its next panel or layer; 0 = never
+  int64_t interleave = 1;      // on one line: this many rows take turns, texel by texel, so that lanes that walk a row each read neighbours
 
   bool operator==(const Layout&) const = default;
 
@@ -40,6 +41,8 @@ struct Layout {
     return count;
   }
   int64_t rows() const { return grid.back() == 0 ? 0 : texels() / grid.back(); }
+  // What lies on one line is padded to whole runs of interleaved rows.
+  int64_t line_rows() const { return round_up(rows(), interleave); }
   // Images hold at most 4 elements a pixel: a wider texel is several neighbouring pixels.
   int pixels_per_texel() const { return is_image(storage) && lanes > 4 ? lanes / 4 : 1; }
   int64_t texel_bytes() const { return lanes * byte_size(element); }
@@ -49,7 +52,7 @@ struct Layout {
   ImageExtent extent() const {
     const int64_t width = grid.back() * pixels_per_texel();
     switch (row_of(storage).form) {
-      case StorageForm::kLine: return {rows() * width, 1, 1};
+      case StorageForm::kLine: return {line_rows() * width, 1, 1};
       case StorageForm::kPanels: return {width * panels(), fold == 0 ? rows() : fold, 1};
       case StorageForm::kLayers: return {width, fold == 0 ? rows() : std::min(rows(), fold), fold == 0 ? 1 : ceil_div(rows(), fold)};
     }
@@ -58,8 +61,10 @@ struct Layout {
   // Bytes of the object's content: what a host copy of it takes, and (images: without the driver's padding) what is charged to the memory plan.
   int64_t object_bytes() const { return extent().pixels() * pixel_bytes(); }
   // The object as the host writes and reads it: rows of pixels; where all lies on one line, rows of the grid.
-  int64_t lines() const { return row_of(storage).form == StorageForm::kLine ? rows() : extent().height * extent().depth; }
+  int64_t lines() const { return row_of(storage).form == StorageForm::kLine ? line_rows() : extent().height * extent().depth; }
   int64_t line_bytes() const { return lines() == 0 ? 0 : object_bytes() / lines(); }
+  // From a texel to its right neighbour in the grid.
+  int64_t texel_stride() const { return texel_bytes() * interleave; }
 };
 
 // Buffer: x = texel index. Image: the texel's first pixel.
@@ -80,6 +85,7 @@ TexelAddress<Index> locate(const Layout& layout, std::span<const Index> coords) 
   // Axes of size 1 vanish, but never the outermost: its extent is a run-time matter.
   const Index column = last > 0 && layout.grid[last] == 1 ? Index(0) : coords[last];
   const Index pixels(layout.pixels_per_texel()), width(layout.grid[last]);
+  if (layout.interleave > 1) return {(((row / layout.interleave) * width + column) * Index(layout.interleave) + row % layout.interleave) * pixels};
   if (row_of(layout.storage).form == StorageForm::kLine) return {(row * width + column) * pixels};
   if (layout.fold == 0) return {column * pixels, row};
   if (row_of(layout.storage).form == StorageForm::kLayers) return {column * pixels, row % layout.fold, row / layout.fold};

@@ -114,12 +114,15 @@ inline int64_t padded_columns(const WeightDesc& desc) {
   return desc.bias() ? 1 : round_up(desc.columns(), is_quantized(desc.type()) ? format_of(desc.type()).block : 4);
 }
 
-inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t blocks, int width, Storage storage) {
+// `interleave`: blocks that take turns in storages of one line.
+inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t blocks, int width, Storage storage, int64_t interleave = 1) {
   const WeightFormat& format = format_of(desc.type());
   const int64_t k = padded_columns(desc);
-  if (!is_quantized(desc.type())) return {{Plane::kFloats, Layout{storage, format.element, width, {blocks, k}}}};
-  const auto bits = [&](int each) { return Layout{storage, DType::kU32, width, {blocks, k * each / 32}}; };
-  const auto values = [&](DType element, int64_t each) { return Layout{storage, element, width, {blocks, k / each}}; };
+  const int64_t turns = row_of(storage).form == StorageForm::kLine && !desc.bias() ? interleave : 1;
+  const auto plane = [&](DType element, int64_t texels) { return Layout{.storage = storage, .element = element, .lanes = width, .grid = {blocks, texels}, .interleave = turns}; };
+  if (!is_quantized(desc.type())) return {{Plane::kFloats, plane(format.element, k)}};
+  const auto bits = [&](int each) { return plane(DType::kU32, k * each / 32); };
+  const auto values = [&](DType element, int64_t each) { return plane(element, k / each); };
   std::vector<PlaneLayout> planes = {{Plane::kQuants, bits(format.low_bits())}};
   if (format.high_bits() > 0) planes.push_back({Plane::kHigh, bits(format.high_bits())});
   planes.push_back({Plane::kScales, values(format.element, format.group)});
@@ -132,7 +135,7 @@ inline std::vector<PlaneLayout> plane_layouts(const WeightDesc& desc, int64_t bl
 inline Layout vector_layout(int64_t channels) { return Layout{Storage::kBuffer, DType::kF32, 4, {1, ceil_div(channels, 4)}}; }
 
 // `desc` in objects of `storage`, in as few row parts as the limits allow, but no fewer than `least_parts` (if there are as many rows).
-inline Result<WeightPlacement> cut_weight(const WeightDesc& desc, int width, Storage storage, const StorageLimits& limits, int64_t least_parts) {
+inline Result<WeightPlacement> cut_weight(const WeightDesc& desc, int width, Storage storage, const StorageLimits& limits, int64_t least_parts, int64_t interleave) {
   const int64_t step = desc.interleaved ? static_cast<int64_t>(desc.sources.size()) : 1;  // a part holds whole gate/up pairs
   const int64_t units = block_count(desc, width) / step;
   const int64_t most_parts = std::min<int64_t>(units, 64);
@@ -143,7 +146,7 @@ inline Result<WeightPlacement> cut_weight(const WeightDesc& desc, int width, Sto
     bool fits = true;
     for (int64_t first = 0; first < units && fits; first += units_a_part) {
       WeightPart part{first * step, std::min(units_a_part, units - first) * step, {}};
-      part.planes = plane_layouts(desc, part.blocks, width, storage);
+      part.planes = plane_layouts(desc, part.blocks, width, storage, interleave);
       for (PlaneLayout& plane : part.planes) {
         auto fitted = fit(plane.layout, limits);
         if (!fitted) {
@@ -161,8 +164,8 @@ inline Result<WeightPlacement> cut_weight(const WeightDesc& desc, int width, Sto
 }
 
 // Where a matrix goes. Errors name it: kLimit, kUnsupported (only where the choice is fixed).
-inline Result<WeightPlacement> place_weight(const WeightDesc& desc, int width, const StorageChoice& choice, const StorageLimits& limits, int64_t least_parts = 1) {
-  auto placed = place_by(choice, [&](Storage storage) { return cut_weight(desc, width, storage, limits, least_parts); });
+inline Result<WeightPlacement> place_weight(const WeightDesc& desc, int width, const StorageChoice& choice, const StorageLimits& limits, int64_t least_parts = 1, int64_t interleave = 1) {
+  auto placed = place_by(choice, [&](Storage storage) { return cut_weight(desc, width, storage, limits, least_parts, interleave); });
   if (!placed) return fail(std::move(placed).error().within(cat("weight ", desc.key())));
   return placed;
 }
@@ -188,23 +191,23 @@ inline FileRow row_behind(const WeightDesc& desc, int64_t block, int width, int 
   return found;
 }
 
-// `bits` bits, from `shift` of each q on, of a group that starts at value k of a row, into the row's words, which are W words apart.
-inline void pack_bits(const QuantGroup& group, int count, int bits, int shift, int64_t k, int width, std::byte* words) {
+// `bits` bits, from `shift` of each q on, of a group that starts at value k of a row, into the row's words, which are `stride` bytes apart.
+inline void pack_bits(const QuantGroup& group, int count, int bits, int shift, int64_t k, int64_t stride, std::byte* words) {
   const int64_t in_word = 32 / bits;
   for (int i = 0; i < count; ++i) {
     const int64_t value = (k + i) % in_word;
     const unsigned q = (static_cast<unsigned>(group.q[static_cast<size_t>(i)]) >> shift) & ((1u << bits) - 1u);
-    words[(k + i) / in_word * width * 4 + value % 4] |= static_cast<std::byte>(q << (value / 4 * bits));
+    words[(k + i) / in_word * stride + value % 4] |= static_cast<std::byte>(q << (value / 4 * bits));
   }
 }
 
-// What one group puts into a plane; `place` is the first byte of the block.
-inline void pack_group(const WeightFormat& format, Plane plane, const QuantGroup& group, int64_t g, int width, int r, std::byte* place) {
-  const auto put = [&](int64_t index, uint16_t value, int64_t bytes) { std::memcpy(place + (index * width + r) * bytes, &value, static_cast<size_t>(bytes)); };
-  const int64_t k = g * format.group;
-  switch (plane) {
-    case Plane::kQuants: pack_bits(group, format.group, format.low_bits(), 0, k, width, place + r * 4); break;
-    case Plane::kHigh: pack_bits(group, format.group, format.high_bits(), 4, k, width, place + r * 4); break;
+// What one group puts into a plane; `place` is the first byte of the block, r the row in it.
+inline void pack_group(const WeightFormat& format, const PlaneLayout& plane, const QuantGroup& group, int64_t g, int r, std::byte* place) {
+  const int64_t k = g * format.group, stride = plane.layout.texel_stride();
+  const auto put = [&](int64_t index, uint16_t value, int64_t bytes) { std::memcpy(place + index * stride + r * bytes, &value, static_cast<size_t>(bytes)); };
+  switch (plane.plane) {
+    case Plane::kQuants: pack_bits(group, format.group, format.low_bits(), 0, k, stride, place + r * 4); break;
+    case Plane::kHigh: pack_bits(group, format.group, format.high_bits(), 4, k, stride, place + r * 4); break;
     case Plane::kScales: put(g, group.scale, byte_size(format.element)); break;
     case Plane::kMinima: put(g, group.min, byte_size(format.element)); break;
     case Plane::kSuperScales: put(k / format.block, group.super_scale, 2); break;
@@ -224,7 +227,7 @@ void pack_plane(const WeightDesc& desc, const WeightPlacement& placement, const 
   const int width = placement.width;
   const int64_t columns = desc.columns();
   for (int64_t b = first; b < first + count; ++b) {
-    // The texels of one block are neighbours in every storage, so the address formula is asked once a block.
+    // The texels of one block are a stride apart in every storage, so the address formula is asked once a block.
     const std::array<int64_t, 2> start{b, 0};
     std::byte* place = out.data() + (host_byte_offset(plane.layout, start) - out_base);
     for (int r = 0; r < width; ++r) {
@@ -233,10 +236,10 @@ void pack_plane(const WeightDesc& desc, const WeightPlacement& placement, const 
       const std::byte* bytes = row_bytes_of(desc.sources[found.source], found.row);
       if (plane.plane == Plane::kFloats) {
         const int64_t unit = byte_size(plane.layout.element);
-        for (int64_t k = 0; k < columns; ++k) std::memcpy(place + (k * width + r) * unit, bytes + k * unit, static_cast<size_t>(unit));
+        for (int64_t k = 0; k < columns; ++k) std::memcpy(place + k * plane.layout.texel_stride() + r * unit, bytes + k * unit, static_cast<size_t>(unit));
         continue;
       }
-      for (int64_t g = 0; g < columns / format.group; ++g) detail::pack_group(format, plane.plane, decode_group(format, bytes, g), g, width, r, place);
+      for (int64_t g = 0; g < columns / format.group; ++g) detail::pack_group(format, plane, decode_group(format, bytes, g), g, r, place);
     }
   }
 }
