@@ -106,7 +106,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .dot = DotForm::kPairs},
       {.why = "Vulkan's CPU driver (lavapipe) runs a subgroup as the lanes of one vector and a workgroup on one core: workgroups of one or two subgroups of 8. "
               "Measured (Mesa 22.3): it loads from storage buffers element by element in a loop over lanes, from texel buffers whole texels: GEMM 10 times, GEMV 2 to 4 times "
-              "as fast; a separate norm keeps its gain, a buffer, out of the GEMV's loop",
+              "as fast; a separate norm keeps its gain, a buffer, out of the GEMV's loop; eight blocks that take turns, one a lane: GEMV 2 to 9 % faster",
        .api = Api::kVulkan,
        .family = GpuFamily::kCpu,
        .gemv_workgroup = 16,
@@ -118,7 +118,8 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .fuse_norm = false,
        .subgroups = true,
        .weight_storage = Storage::kImageBuffer,
-       .activation_storage = Storage::kImageBuffer},
+       .activation_storage = Storage::kImageBuffer,
+       .weight_interleave = 8},
       {.why = "weights through the texture cache, which a streaming read does not share with activations (ML Drift, arXiv 2505.00232, section 3.1); "
               "reductions by subgroups, which Adreno has natively",
        .family = GpuFamily::kAdreno6xx,
@@ -141,29 +142,34 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .weight_storage = Storage::kImage2D,
        .int8_activations = true,
        .dot = DotForm::kSignedUnsigned},
-      {.why = "buffers: LiteRT, ML Drift's public code, leaves quantized weights there on this model, on 750 and on 8xx, and puts them in textures on the other 7xx",
+      {.why = "buffers: LiteRT, ML Drift's public code, leaves quantized weights there on this model, on 750 and on 8xx, and puts them in textures on the other 7xx; "
+              "blocks take turns, so that the 64 lanes of a workgroup read neighbours, as llama.cpp's transposed weights for Adreno do",
        .family = GpuFamily::kAdreno7xx,
        .model = "740",
-       .weight_storage = Storage::kBuffer},
+       .weight_storage = Storage::kBuffer,
+       .weight_interleave = 64},
       {.why = "buffers: as on 740",
        .family = GpuFamily::kAdreno7xx,
        .model = "750",
-       .weight_storage = Storage::kBuffer},
+       .weight_storage = Storage::kBuffer,
+       .weight_interleave = 64},
       {.why = "buffers: as on 740; packed dots as on 7xx; assumed: a row is walked by four waves of 64, the one subgroup size of the 8xx profiles",
        .family = GpuFamily::kAdreno8xx,
        .row_workgroup = 256,
        .subgroups = true,
        .weight_storage = Storage::kBuffer,
+       .weight_interleave = 64,
        .int8_activations = true,
        .dot = DotForm::kSignedUnsigned},
       {.why = "assumed: workgroups of 32, four warps of 8 (G52, G76) or eight of 4, so that a matrix of few rows spreads over the cores; "
-              "its profiles report no subgroups; a weight is read once and in order, which buffers serve as well as textures",
+              "its profiles report no subgroups; a weight is read once and in order, which buffers serve as well as textures, with neighbours for the 8 lanes of a warp",
        .family = GpuFamily::kMaliBifrost,
        .gemv_workgroup = 32,
        .gemm_workgroup = 32,
        .attention_workgroup = 32,
-       .weight_storage = Storage::kBuffer},
-      {.why = "assumed: workgroups of two warps (the profiles' only subgroup is 16 lanes), as on Bifrost; buffers as on Bifrost; "
+       .weight_storage = Storage::kBuffer,
+       .weight_interleave = 8},
+      {.why = "assumed: workgroups of two warps (the profiles' only subgroup is 16 lanes), as on Bifrost; buffers as on Bifrost, for warps of 16; "
               "no reductions by subgroups: Mesa's compiler emulates them, at three times the instructions; packed dots of signed bytes: 190 instructions of a GEMM tile, "
               "779 and spills without (G610)",
        .family = GpuFamily::kMaliValhall,
@@ -173,6 +179,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_workgroup = 32,
        .subgroups = false,
        .weight_storage = Storage::kBuffer,
+       .weight_interleave = 16,
        .int8_activations = true,
        .dot = DotForm::kSignedSigned},
   };
