@@ -1,13 +1,13 @@
-# tessera_embed_kernels(OUT_CPP): a source file with the text of kernels/*.kernel and kernels/lib/*.kernel, made again when one of them changes.
-# It defines embedded_kernels() and embedded_kernel_names() of tessera/codegen/kernel_library.hpp.
+# tessera_embed_kernels(NAME OUT_CPP): a source file with the text of kernels/*.kernel and kernels/lib/*.kernel of the present folder, made again when one
+# of them changes. It defines NAME_kernels() and NAME_kernel_names(); for `embedded` they stand in tessera/codegen/kernel_library.hpp.
 #
-# The file has two lives: included, it defines that function; run as `cmake -P` with KERNEL_FOLDER and OUT_CPP, it writes the source.
+# The file has two lives: included, it defines that function; run as `cmake -P` with NAME, KERNEL_FOLDER and OUT_CPP, it writes the source.
 
-function(tessera_embed_kernels out_cpp)
+function(tessera_embed_kernels name out_cpp)
   set(folder ${CMAKE_CURRENT_SOURCE_DIR}/kernels)
   file(GLOB_RECURSE kernel_files CONFIGURE_DEPENDS ${folder}/*.kernel)
   add_custom_command(OUTPUT ${out_cpp}
-    COMMAND ${CMAKE_COMMAND} -DKERNEL_FOLDER=${folder} -DOUT_CPP=${out_cpp} -P ${CMAKE_CURRENT_FUNCTION_LIST_FILE}
+    COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DKERNEL_FOLDER=${folder} -DOUT_CPP=${out_cpp} -P ${CMAKE_CURRENT_FUNCTION_LIST_FILE}
     DEPENDS ${kernel_files} ${CMAKE_CURRENT_FUNCTION_LIST_FILE}
     COMMENT "Embedding the kernels"
     VERBATIM)
@@ -74,12 +74,14 @@ class EmbeddedKernels : public KernelLibrary {
 
 }  // namespace
 
-const KernelLibrary& embedded_kernels() {
+const KernelLibrary& ${NAME}_kernels();
+const KernelLibrary& ${NAME}_kernels() {
   static const EmbeddedKernels kernels;
   return kernels;
 }
 
-std::vector<std::string> embedded_kernel_names() {
+std::vector<std::string> ${NAME}_kernel_names();
+std::vector<std::string> ${NAME}_kernel_names() {
   std::vector<std::string> names;
   for (const Row& row : kRows)
     if (!row.name.starts_with(\"lib/\")) names.emplace_back(row.name);

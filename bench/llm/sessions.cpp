@@ -1,31 +1,16 @@
 // How much several answers at once give: S sessions together, one alone and a prompt's chunk of 8 tokens, by turns; and how many steps a submission pays for.
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 #include <vector>
 
 #include "commands.hpp"
+#include "samples.hpp"
 
 namespace tessera::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-struct Rates {   // tok/s, one a round
-  std::vector<double> values;
-  double at(double share) const {
-    std::vector<double> sorted = values;
-    std::ranges::sort(sorted);
-    return sorted[static_cast<size_t>(share * static_cast<double>(sorted.size() - 1))];
-  }
-};
-
-std::vector<int32_t> prompt_of(const Model& model, int64_t length, int32_t seed) {
-  std::vector<int32_t> ids(static_cast<size_t>(length));
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>((i * 7919 + static_cast<size_t>(seed) * 104729 + 31) % static_cast<size_t>(model.config().vocab_size));
-  return ids;
-}
 
 // tok/s of `count` answers of `tokens` tokens together, their prompts run before.
 Result<double> answers(const Model& model, const SessionsOptions& options, int32_t count, int32_t steps) {
@@ -34,7 +19,7 @@ Result<double> answers(const Model& model, const SessionsOptions& options, int32
   std::vector<Request*> all;
   for (int32_t i = 0; i < count; ++i) {
     sequences.push_back(std::make_unique<Sequence>(model.runtime()));
-    const std::vector<int32_t> prompt = prompt_of(model, options.prompt, i);
+    const std::vector<int32_t> prompt = prompt_of(model.config(), options.prompt, i);
     TESSERA_TRY(sequences.back()->append(prompt));
     auto request = std::make_unique<Request>();
     request->sequence = sequences.back()->id();
@@ -59,18 +44,18 @@ Result<double> answers(const Model& model, const SessionsOptions& options, int32
 // tok/s of a prompt in chunks of 8 tokens behind one of options.prompt.
 Result<double> chunks(const Model& model, const SessionsOptions& options) {
   Sequence sequence(model.runtime());
-  TESSERA_TRY(sequence.append(prompt_of(model, options.prompt, 1)));
-  const std::vector<int32_t> chunk = prompt_of(model, 8, 2);
+  TESSERA_TRY(sequence.append(prompt_of(model.config(), options.prompt, 1)));
+  const std::vector<int32_t> chunk = prompt_of(model.config(), 8, 2);
   const auto start = Clock::now();
   for (int32_t at = 0; at < options.tokens; at += 8) TESSERA_TRY(sequence.append(chunk));
   return (options.tokens + 7) / 8 * 8 / std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-void line(const char* what, const Rates& rates, const Rates& base) {
+void line(const char* what, const Samples& rates, const Samples& base) {
   std::vector<double> ratios;
   for (size_t i = 0; i < rates.values.size(); ++i) ratios.push_back(rates.values[i] / base.values[i]);
-  const Rates ratio{ratios};
-  std::printf("%-36s %8.1f tok/s (%.1f to %.1f)   × %.2f (%.2f to %.2f)\n", what, rates.at(0.5), rates.at(0), rates.at(1), ratio.at(0.5), ratio.at(0), ratio.at(1));
+  const Samples ratio{ratios};
+  std::printf("%-36s %8.1f tok/s (%.1f to %.1f)   × %.2f (%.2f to %.2f)\n", what, rates.median(), rates.least(), rates.greatest(), ratio.median(), ratio.least(), ratio.greatest());
 }
 
 }  // namespace
@@ -81,11 +66,11 @@ Status run_sessions(const SessionsOptions& options) {
   TESSERA_ASSIGN(const ModelFile file, ModelFile::open(options.model));
   if (room > file.config().context_length) return fail(ErrorCode::kLimit, cat("the pool would need ", room, " tokens; the model was trained for ", file.config().context_length, ": fewer sessions or tokens"));
   TESSERA_ASSIGN(const Model model, Model::load(options.model, device, {.context_tokens = static_cast<int32_t>(room), .prefix_cache = false}));
-  Rates one, together, chunk;
-  std::vector<std::pair<int32_t, Rates>> steps;
-  for (const int32_t n : {1, 2, 4}) steps.emplace_back(n, Rates());
+  Samples one, together, chunk;
+  std::vector<std::pair<int32_t, Samples>> steps;
+  for (const int32_t n : {1, 2, 4}) steps.emplace_back(n, Samples());
   for (int32_t round = -1; round < options.rounds; ++round) {   // the first round is to warm up
-    const auto keep = [round](Rates& rates, Result<double> rate) -> Status {
+    const auto keep = [round](Samples& rates, Result<double> rate) -> Status {
       if (!rate) return fail(std::move(rate).error());
       if (round >= 0) rates.values.push_back(*rate);
       return {};
