@@ -142,6 +142,7 @@ inline Device null_device() {
   info.name = "null";
   info.global_memory_bytes = int64_t{8} << 30;
   info.max_allocation_bytes = info.max_binding_bytes = int64_t{1} << 30;
+  info.shared_memory_bytes = 32768;
   info.max_workgroup_size = 256;
   info.max_workgroup_extent = {256, 256, 64};
   return Device::wrap(gpu::make_null_device(info, Target::kOpenCL));

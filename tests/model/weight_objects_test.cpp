@@ -88,6 +88,7 @@ TEST_P(WeightObjects, StayWithinTheDevicesLimits) {
   info.max_image_width = info.max_image_height = 4096;
   info.max_image_layers = info.max_image3d_width = info.max_image3d_height = info.max_image3d_depth = 256;
   info.max_image_buffer_texels = 65536;
+  info.shared_memory_bytes = 32768;
   info.max_workgroup_size = 256;
   info.max_workgroup_extent = {256, 256, 64};
   GetParam().limit(info);

@@ -98,13 +98,16 @@ std::vector<float> scales_in_pages(const AttentionCase& c, const Content& conten
   return scales;
 }
 
-Status write_pages(OpRunner& run, const AttentionCase& c, const Content& k, const Content& v, const std::vector<int32_t>& table = kBlockTable) {
-  TESSERA_TRY(run.write_raw("attention", "k_pages", in_pages(c, k, table)));
-  TESSERA_TRY(run.write_raw("attention", "v_pages", in_pages(c, v, table)));
-  TESSERA_TRY(run.write_raw("attention", "block_tables", table));
+// The kernel that steps of so many rows run.
+const char* kernel_of(int64_t rows) { return rows <= ops::kUntiledRows ? "attention" : "attention_tiled"; }
+
+Status write_pages(OpRunner& run, const AttentionCase& c, const char* kernel, const Content& k, const Content& v, const std::vector<int32_t>& table = kBlockTable) {
+  TESSERA_TRY(run.write_raw(kernel, "k_pages", in_pages(c, k, table)));
+  TESSERA_TRY(run.write_raw(kernel, "v_pages", in_pages(c, v, table)));
+  TESSERA_TRY(run.write_raw(kernel, "block_tables", table));
   if (c.kv != DType::kI8) return {};
-  TESSERA_TRY(run.write_raw("attention", "k_scales", scales_in_pages(c, k, table)));
-  return run.write_raw("attention", "v_scales", scales_in_pages(c, v, table));
+  TESSERA_TRY(run.write_raw(kernel, "k_scales", scales_in_pages(c, k, table)));
+  return run.write_raw(kernel, "v_scales", scales_in_pages(c, v, table));
 }
 
 TEST(AttentionReference, EqualsEigen) {
@@ -162,10 +165,10 @@ TEST_P(Attention, EqualsReference) {
           }
         }
       TESSERA_ASSERT_OK(run.clear());
-      TESSERA_ASSERT_OK(run.write("attention", "q", padded));
-      TESSERA_ASSERT_OK(write_pages(run, c, keys_there, values_there));
+      TESSERA_ASSERT_OK(run.write(kernel_of(shape), "q", padded));
+      TESSERA_ASSERT_OK(write_pages(run, c, kernel_of(shape), keys_there, values_there));
       TESSERA_ASSERT_OK(run.run({.position = static_cast<int32_t>(position), .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
-      const auto found = run.read("attention", "y");
+      const auto found = run.read(kernel_of(shape), "y");
       TESSERA_ASSERT_OK(found);
       expect_close(*found, padded_expected, [&](int64_t r, int64_t ch) { return static_cast<double>(tolerance.at(r, ch)); }, tokens);
       EXPECT_EQ(run.stray_write().value(), -1);
@@ -189,11 +192,12 @@ std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {
 }
 INSTANTIATE_TEST_SUITE_P(Attention, Attention, testing::ValuesIn(with_halves(cases())), name_of_case);
 
-class AttentionPages : public OpTest, public testing::WithParamInterface<DType> {};
+class AttentionPages : public OpTest, public testing::WithParamInterface<std::tuple<DType, int64_t>> {};
 
 // Which pages a sequence has does not matter: the same keys and values in order, from the first page on, and scattered give the same bits.
 TEST_P(AttentionPages, MayLieAnywhere) {
-  const AttentionCase c{{9, 3, 80, 16}, GetParam(), {}};
+  const AttentionCase c{{9, 3, 80, 16}, std::get<0>(GetParam()), {}};
+  const int64_t shape = std::get<1>(GetParam());
   constexpr int64_t kTokens = 5, kPosition = 47;   // the fourth page has been begun
   Random random(7);
   const Matrix q = random.matrix(kTokens, c.shape.heads * c.shape.head_dim);
@@ -201,17 +205,62 @@ TEST_P(AttentionPages, MayLieAnywhere) {
   std::vector<Matrix> found;
   for (const std::vector<int32_t>& table : {std::vector<int32_t>{0, 1, 2, 3}, kBlockTable, std::vector<int32_t>{5, 4, 2, 0}}) {
     OpRunner run(device(), c.tuning);
-    run.output(ops::attention(run.g, run.g.activation("q", 8, c.shape.heads * c.shape.padded_dim()), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape));
-    TESSERA_ASSERT_OK(run.prepare({8, LogitRows::kNone}));
-    TESSERA_ASSERT_OK(run.write("attention", "q", q));
-    TESSERA_ASSERT_OK(write_pages(run, c, k, v, table));
+    run.output(ops::attention(run.g, run.g.activation("q", shape, c.shape.heads * c.shape.padded_dim()), run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(kBlockTable.size())), c.shape));
+    TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
+    TESSERA_ASSERT_OK(run.write(kernel_of(shape), "q", q));
+    TESSERA_ASSERT_OK(write_pages(run, c, kernel_of(shape), k, v, table));
     TESSERA_ASSERT_OK(run.run({.position = kPosition, .tokens = kTokens}));
-    found.push_back(run.read("attention", "y").value());
+    found.push_back(run.read(kernel_of(shape), "y").value());
     for (int64_t i = 0; i < kTokens * found[0].channels; ++i)
       ASSERT_EQ(std::bit_cast<uint32_t>(found.back().values[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(found[0].values[static_cast<size_t>(i)])) << "table " << found.size() << ", number " << i;
   }
 }
-INSTANTIATE_TEST_SUITE_P(Attention, AttentionPages, testing::Values(DType::kF32, DType::kF16, DType::kI8), [](const auto& test) { return std::string(name_of(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Attention, AttentionPages, testing::Combine(testing::Values(DType::kF32, DType::kF16, DType::kI8), testing::Values(8, 32)),
+                         [](const auto& test) { return cat(name_of(std::get<0>(test.param)), "_rows", std::get<1>(test.param)); });
+
+// Rows of several sequences in one step, in any order, each with its own block table; rows of one sequence see of it what lies up to their positions.
+class AttentionRows : public OpTest, public testing::WithParamInterface<int64_t> {};
+
+TEST_P(AttentionRows, MayBeOfSeveralSequences) {
+  const int64_t shape = GetParam(), table_pages = 2;
+  for (const DType type : {DType::kF16, DType::kI8}) {
+    const AttentionCase c{{9, 3, 20, 16}, type, {}};
+    const int64_t width = c.shape.heads * c.shape.padded_dim();
+    const std::vector<int32_t> tables = {3, 0, 5, 1, 2, 4};   // of slots 0, 1, 2
+    Random random(9);
+    OpRunner run(device(), c.tuning);
+    ops::KvPages kv = run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(tables.size()));
+    kv.table_pages = table_pages;
+    run.output(ops::attention(run.g, run.g.activation("q", shape, width), kv, c.shape));
+    TESSERA_ASSERT_OK(run.prepare({shape, LogitRows::kNone}));
+    // All sequences of 32 positions, one after the other in one table.
+    const Content k = pages_content(random, c, 96, 2.0f), v = pages_content(random, c, 96, 1.0f);
+    TESSERA_ASSERT_OK(write_pages(run, c, kernel_of(shape), k, v, tables));
+    const auto tokens = static_cast<int32_t>(shape - 1);
+    std::vector<StepRow> rows(OpRunner::kRows);
+    for (int32_t t = 0, slot = 0; t < tokens; ++t) {
+      if (random.below(3) == 0) slot = static_cast<int32_t>(random.below(3));
+      rows[static_cast<size_t>(t)] = {.position = static_cast<int32_t>(random.below(32)), .slot = slot};
+    }
+    const Matrix q = random.matrix(tokens, width, 2.0f);
+    TESSERA_ASSERT_OK(run.write(kernel_of(shape), "q", q));
+    TESSERA_ASSERT_OK(run.run(rows, tokens));
+    const Matrix found = run.read(kernel_of(shape), "y").value();
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t h = 0; h < c.shape.heads; ++h) {
+        const StepRow& row = rows[static_cast<size_t>(t)];
+        std::vector<const float*> keys, values;
+        for (int64_t j = row.slot * 32; j <= row.slot * 32 + row.position; ++j) {
+          keys.push_back(k.values.row(j) + h / 3 * c.shape.head_dim);
+          values.push_back(v.values.row(j) + h / 3 * c.shape.head_dim);
+        }
+        const HeadTruth truth = head_truth(q.row(t) + h * c.shape.head_dim, keys, values, c.shape.head_dim, c.shape.page, type == DType::kI8);
+        for (int64_t d = 0; d < c.shape.head_dim; ++d)
+          ASSERT_NEAR(static_cast<double>(found.at(t, h * c.shape.head_dim + d)), truth.y(d), truth.tolerance(d)) << "row " << t << " of slot " << row.slot << " at " << row.position << ", " << h << ", " << d;
+      }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Attention, AttentionRows, testing::Values(8, 32), testing::PrintToStringParamName());
 
 // What bytes cost: keys and values through rope_kv into the pages and from there through attention, against attention over the numbers themselves.
 class AttentionInBytes : public OpTest {};
@@ -237,7 +286,7 @@ TEST_F(AttentionInBytes, IsOffByHalfAScaleANumber) {
   TESSERA_ASSERT_OK(run.write_raw("rope_kv", "angles", table));
   TESSERA_ASSERT_OK(run.write_raw("rope_kv", "block_tables", kBlockTable));
   TESSERA_ASSERT_OK(run.run({.tokens = kTokens}));
-  const Matrix found = run.read("attention", "y").value();
+  const Matrix found = run.read("attention_tiled", "y").value();
   for (Matrix* turned : {&q, &k})
     for (int64_t t = 0; t < kTokens; ++t)
       for (int64_t first = 0; first < turned->channels; first += dim) ops::rope_reference(&turned->at(t, first), &table[static_cast<size_t>(t * dim)], dim);

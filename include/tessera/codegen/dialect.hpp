@@ -125,6 +125,7 @@ inline constexpr Word kWords[] = {
     {"horizontal_sum", "float(float4)", "horizontal_sum_({0})", "horizontal_sum_({0})", "horizontal_sum_"},
     {"max_abs", "float(float4)", "max_abs_({0})", "max_abs_({0})", "max_abs_"},
     {"lane", "float(floatw,int)", "lane_({0}, {1})", "({0})[{1}]", "lane_"},
+    {"with_lane", "floatw(floatw,int,float)", "with_lane_({0}, {1}, {2})", "with_lane_({0}, {1}, {2})", "with_lane_"},
     // bit patterns
     {"bits_float", "float(uint)", "as_float({0})", "uintBitsToFloat({0})"},
     {"bits_uint", "uint(float)", "as_uint({0})", "floatBitsToUint({0})"},
@@ -175,6 +176,15 @@ inline constexpr Helper kHelpers[] = {
   union { float{W} whole; float part[{W}]; } u;
   u.whole = v;
   return u.part[i];
+})"},
+    {.name = "with_lane_", .opencl = R"(float{W} with_lane_(float{W} v, int i, float x) {
+  union { float{W} whole; float part[{W}]; } u;
+  u.whole = v;
+  u.part[i] = x;
+  return u.whole;
+})", .glsl = R"(vec4 with_lane_(vec4 v, int i, float x) {
+  v[i] = x;
+  return v;
 })"},
     {.name = "unpack_u8_",
      .glsl = "vec4 unpack_u8_(uint q) { return vec4(float(q & 255u), float((q >> 8) & 255u), float((q >> 16) & 255u), float(q >> 24)); }"},

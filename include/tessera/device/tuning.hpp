@@ -27,6 +27,9 @@ struct Tuning {
   int row_workgroup = 64;      // lanes that share one row: RMSNorm, sampling
   int item_workgroup = 64;     // lanes of kernels whose items are small and independent: embedding, RoPE, element-wise
   int attention_workgroup = 64;  // lanes of attention, a query head of a token each
+  int attention_vectors = 6;   // vectors of W tokens, a query head each, that a tile of attention has at most, where as many fit
+  int attention_block = 2;     // of these, what a lane multiplies with 4 numbers of K or V at once: 4 sums each
+  int attention_keys = 16;     // of a tile of attention at most; a multiple of 4
   bool int8_activations = false;  // products of quantized weights: x rounded to bytes, in groups of 32, and packed dots
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
   StorageChoice weight_storage;
@@ -52,7 +55,8 @@ struct TuningRow {
   std::optional<Api> api{};
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
-  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{}, attention_workgroup{};
+  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
+      attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{};
   std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
@@ -77,6 +81,9 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("row_workgroup", tuning.row_workgroup, row.row_workgroup);
   visit("item_workgroup", tuning.item_workgroup, row.item_workgroup);
   visit("attention_workgroup", tuning.attention_workgroup, row.attention_workgroup);
+  visit("attention_vectors", tuning.attention_vectors, row.attention_vectors);
+  visit("attention_block", tuning.attention_block, row.attention_block);
+  visit("attention_keys", tuning.attention_keys, row.attention_keys);
   visit("int8_activations", tuning.int8_activations, row.int8_activations);
   visit("dot", tuning.words.dot, row.dot);
   visit("fuse_norm", tuning.fuse_norm, row.fuse_norm);
@@ -102,6 +109,8 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .gemm_tokens = 8,
        .row_workgroup = 1,
        .attention_workgroup = 1,
+       .attention_block = 3,
+       .attention_keys = 32,
        .int8_activations = true,
        .dot = DotForm::kPairs},
       {.why = "Vulkan's CPU driver (lavapipe) runs a subgroup as the lanes of one vector and a workgroup on one core: workgroups of one or two subgroups of 8. "
@@ -115,6 +124,8 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .row_workgroup = 8,
        .item_workgroup = 16,
        .attention_workgroup = 8,
+       .attention_block = 6,
+       .attention_keys = 32,
        .fuse_norm = false,
        .subgroups = true,
        .weight_storage = Storage::kImageBuffer,

@@ -40,15 +40,55 @@ inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const At
   return y;
 }
 
+// Rows of a step up to which each goes through K and V by itself; of more, a chunk of a prompt, many rows share what is read.
+inline constexpr int64_t kUntiledRows = 8;
+
+// How attention_tiled cuts its work.
+struct AttentionTile {
+  int64_t heads = 1;    // query heads of one kv head
+  int64_t blocks = 1;   // of W tokens
+  int64_t keys = 4;
+  int64_t block = 1;    // vectors that a lane takes at once
+  int64_t vectors() const { return heads * blocks; }
+  // Of the kernel's shared arrays.
+  int64_t shared_bytes(int64_t padded_dim, int64_t width) const { return 4 * (width * (vectors() * (2 * padded_dim + keys + 3) + blocks) + keys * padded_dim); }
+};
+
+// The heads of a group first, then tokens: as many as the tuning wants and shared memory holds.
+inline AttentionTile attention_tile(const PlanContext& context, int64_t group, int64_t padded_dim) {
+  const Tuning& t = context.tuning;
+  constexpr int64_t kMostTokens = 32;   // a chunk may have no more
+  const auto fits = [&](const AttentionTile& tile) { return tile.shared_bytes(padded_dim, t.vector_width) <= context.shared_bytes; };
+  AttentionTile tile;
+  while (tile.keys + 4 <= t.attention_keys && fits({1, 1, tile.keys + 4, 1})) tile.keys += 4;
+  for (int64_t heads = 1; heads <= std::min<int64_t>(group, t.attention_vectors); ++heads)
+    if (group % heads == 0 && fits({heads, 1, tile.keys, 1})) tile.heads = heads;
+  while (tile.heads * (tile.blocks + 1) <= t.attention_vectors && (tile.blocks + 1) * t.vector_width <= kMostTokens && fits({tile.heads, tile.blocks + 1, tile.keys, 1})) ++tile.blocks;
+  for (int64_t block = 1; block <= t.attention_block; ++block)
+    if (tile.vectors() % block == 0) tile.block = block;
+  return tile;
+}
+
 inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
-  const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), workgroup = context.tuning.attention_workgroup;
+  const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), d4 = ceil_div(head_dim, 4), group = heads / node.integer("kv_heads");
+  const int64_t rows = context[node.output("y")].rows, workgroup = context.tuning.attention_workgroup;
   KernelCall call{.kernel = "attention",
-                  .consts = {{"HEADS", heads}, {"GROUP", heads / node.integer("kv_heads")}, {"D4", ceil_div(head_dim, 4)}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", workgroup}},
+                  .consts = {{"GROUP", group}, {"D4", d4}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", workgroup}},
                   .slots = {{"y", node.output("y"), 4}},
                   .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}, {"table_pages", arg_bits(node.integer("table_pages"))}},
-                  .workgroups = {ceil_div(context[node.output("y")].rows * heads, workgroup), 1, 1},
+                  .workgroups = {ceil_div(rows * heads, workgroup), 1, 1},
                   .bytes = 0};
   for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, context[value].lanes});
+  if (rows <= kUntiledRows) {
+    call.consts["HEADS"] = heads;
+    return std::vector{std::move(call)};
+  }
+  const AttentionTile tile = attention_tile(context, group, d4 * 4);
+  if (tile.shared_bytes(d4 * 4, context.tuning.vector_width) > context.shared_bytes)
+    return fail(ErrorCode::kLimit, cat("attention over heads of ", head_dim, " needs ", tile.shared_bytes(d4 * 4, context.tuning.vector_width), " bytes of shared memory; the device has ", context.shared_bytes));
+  call.kernel = "attention_tiled";
+  call.consts.insert({{"TILE_HEADS", tile.heads}, {"TILE_BLOCKS", tile.blocks}, {"VECTORS", tile.vectors()}, {"KEYS", tile.keys}, {"BLOCK", tile.block}});
+  call.workgroups = {ceil_div(rows, tile.blocks * context.tuning.vector_width), heads / tile.heads, 1};
   return std::vector{std::move(call)};
 }
 
