@@ -87,7 +87,8 @@ run_ours_intel() { OCL_ICD_VENDORS=$vendors run_ours_pocl "$1"; }
 run_ours_lavapipe() { "$ours" -m "$model" -p "$prompt" -n "$answer" -r 1 --starts "$1" --device vulkan:0 -q -o jsonl; }
 run_llama_cpu() { "$folder/llama-cpu/bin/llama-bench" -m "$model" -p "$prompt" -n "$answer" -r 1 -t 2 -ngl 0 -o jsonl; }
 run_llama_vulkan() { GGML_VK_VISIBLE_DEVICES=0 "$folder/llama-vulkan/bin/llama-bench" -m "$model" -p "$prompt" -n "$answer" -r 1 -t 2 -ngl 99 -o jsonl; }
-run_tinygrad_pocl() { DEV=CL HALF=0 "$folder/tinygrad/bin/python" "$root/bench/compare/tinygrad_bench.py" "$model" "$prompt" "$answer" 1; }
+# REALIZE: the weights dequantized once, not in every token, which is many times as fast.
+run_tinygrad_pocl() { DEV=CL HALF=0 REALIZE=1 "$folder/tinygrad/bin/python" "$root/bench/compare/tinygrad_bench.py" "$model" "$prompt" "$answer" 1; }
 
 programs=(llama_cpu ours_pocl)
 if [ -n "$vendors" ]; then programs+=(ours_intel); fi
