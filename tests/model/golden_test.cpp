@@ -8,14 +8,17 @@ namespace {
 // order of summation over 30 layers and is far below any real fault.
 // Half precision stores some five rows of activations a layer, and keys and values, rounded to 2⁻¹² of each number on average: 150 such errors, independent of
 // each other, make 3e-3 of the residual stream, and of 49152 logits the worst is off by 4 to 5 times what is usual.
-double tolerance(Precision precision) { return precision == Precision::kHalf ? 2e-2 : 1e-3; }
+// Products of bytes (default mode, where the device's row says so) round x in groups of 32 to steps of max / 127. transformers itself, with a hook that rounds the input of
+// every linear layer so, is off by 5 % of the deviation on average and by 0.36 at worst of this text's 49152 last logits; half as much again is allowed. What this costs
+// in perplexity is the finer measure (cli_perplexity_full_test); what the kernels compute from bytes is tested exactly (ops/matmul_test).
+double tolerance(Precision precision) { return precision == Precision::kFloat ? 1e-3 : precision == Precision::kHalf ? 2e-2 : 0.54; }
 
 struct Case {
   const char* text;        // tests/model/golden/TEXT.json
   Storages storages;
   Precision precision = Precision::kFloat;
 
-  std::string model() const { return storages.name + (precision == Precision::kHalf ? "_half" : ""); }
+  std::string model() const { return storages.name + (precision == Precision::kFloat ? "" : precision == Precision::kHalf ? "_half" : "_default"); }
 };
 
 // One model at a time: the tests come ordered by storage.
@@ -92,7 +95,8 @@ std::vector<Case> cases() {
     }
   // Where it lies and how it is rounded are two things: f16 in the storages that rows name.
   for (const Storages& storages : kStorages)
-    if (storages.name == "buffers" || (full_tier() && storages.name == "weights_image2d")) out.push_back({"11_chat1", storages, Precision::kHalf});
+    if (storages.name == "buffers" || (full_tier() && storages.name == "weights_image2d"))
+      for (const Precision precision : {Precision::kHalf, Precision::kDefault}) out.push_back({"11_chat1", storages, precision});
   return out;
 }
 
