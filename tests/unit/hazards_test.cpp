@@ -68,6 +68,7 @@ DeviceInfo device() {
   info.global_memory_bytes = 1 << 28;
   info.max_allocation_bytes = info.max_binding_bytes = 1 << 26;
   info.buffer_offset_alignment = 64;
+  info.shared_memory_bytes = 32768;
   info.max_image_width = info.max_image_height = 16384;
   info.max_image_buffer_texels = 1 << 26;
   info.max_image_layers = info.max_image3d_width = info.max_image3d_height = info.max_image3d_depth = 2048;
