@@ -123,6 +123,7 @@ inline constexpr Word kWords[] = {
     {"tanh", "F(F)", "tanh({0})", "tanh({0})"},
     {"mad", "F(F,F,F)", "mad({0}, {1}, {2})", "(({0}) * ({1}) + ({2}))"},
     {"horizontal_sum", "float(float4)", "horizontal_sum_({0})", "horizontal_sum_({0})", "horizontal_sum_"},
+    {"horizontal_sum", "float(floatw)", "sum_lanes_{W}_({0})", "horizontal_sum_({0})", "sum_lanes_ horizontal_sum_"},
     {"max_abs", "float(float4)", "max_abs_({0})", "max_abs_({0})", "max_abs_"},
     {"lane", "float(floatw,int)", "lane_({0}, {1})", "({0})[{1}]", "lane_"},
     {"with_lane", "floatw(floatw,int,float)", "with_lane_({0}, {1}, {2})", "with_lane_({0}, {1}, {2})", "with_lane_"},
@@ -170,6 +171,9 @@ inline constexpr Helper kHelpers[] = {
      .glsl_extensions = "GL_KHR_shader_subgroup_basic GL_KHR_shader_subgroup_arithmetic"},
     {.name = "horizontal_sum_", .opencl = "float horizontal_sum_(float4 v) { return v.x + v.y + v.z + v.w; }",
      .glsl = "float horizontal_sum_(vec4 v) { return v.x + v.y + v.z + v.w; }"},
+    {.name = "sum_lanes_", .opencl = R"(float sum_lanes_4_(float4 v) { return (v.x + v.z) + (v.y + v.w); }
+float sum_lanes_8_(float8 v) { return sum_lanes_4_(v.lo + v.hi); }
+float sum_lanes_16_(float16 v) { return sum_lanes_8_(v.lo + v.hi); })"},
     {.name = "max_abs_", .opencl = "float max_abs_(float4 v) { return max(max(fabs(v.x), fabs(v.y)), max(fabs(v.z), fabs(v.w))); }",
      .glsl = "float max_abs_(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }"},
     {.name = "lane_", .opencl = R"(float lane_(float{W} v, int i) {

@@ -43,6 +43,48 @@ inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const At
 // Rows of a step up to which each goes through K and V by itself; of more, a chunk of a prompt, many rows share what is read.
 inline constexpr int64_t kUntiledRows = 8;
 
+// The greatest divisor of `of` that `allowed` holds for; 1 always is.
+template <class Predicate>
+int64_t greatest_divisor(int64_t of, Predicate&& allowed) {
+  int64_t best = 1;
+  for (int64_t d = 2; d <= of; ++d)
+    if (of % d == 0 && allowed(d)) best = d;
+  return best;
+}
+
+// How attention, of one row a workgroup, cuts its work.
+struct AttentionCut {
+  int64_t width = 4;    // W
+  int64_t heads = 1;    // query heads of one kv head
+  int64_t blocks = 1;   // of W channels of a head
+  int64_t at_once = 1;  // keys that a lane multiplies at once
+  int64_t block = 1;    // blocks of a value that a lane sums at once
+  int64_t parts = 1;    // lanes that share the keys of a block
+  int64_t keys = 16;
+  // Of the kernel's shared arrays.
+  int64_t shared_bytes() const { return 4 * heads * (width * blocks * (1 + parts) + 2 * keys + width + 2); }
+};
+
+inline AttentionCut attention_cut(const PlanContext& context, int64_t group, int64_t padded_dim) {
+  const Tuning& t = context.tuning;
+  AttentionCut cut;
+  cut.width = greatest_divisor(t.vector_width, [&](int64_t width) { return width <= 4 || padded_dim % width == 0; });
+  cut.blocks = padded_dim / cut.width;
+  const auto fits = [&](AttentionCut changed) { return changed.shared_bytes() <= context.shared_bytes; };
+  const auto with = [&](int64_t AttentionCut::*member, int64_t value) {
+    AttentionCut changed = cut;
+    changed.*member = value;
+    return changed;
+  };
+  const int64_t sums = 4 * t.attention_block;   // of W, that a lane keeps
+  cut.heads = greatest_divisor(group, [&](int64_t heads) { return heads <= sums && fits(with(&AttentionCut::heads, heads)); });
+  cut.at_once = greatest_divisor(cut.width, [&](int64_t keys) { return keys <= t.attention_row_block && keys * cut.heads <= sums; });
+  cut.block = greatest_divisor(cut.blocks, [&](int64_t block) { return block * cut.heads <= sums; });
+  while (cut.blocks / cut.block * cut.parts * 2 <= t.attention_workgroup && fits(with(&AttentionCut::parts, cut.parts * 2))) cut.parts *= 2;
+  while (cut.keys * 2 <= t.attention_row_keys && fits(with(&AttentionCut::keys, cut.keys * 2))) cut.keys *= 2;
+  return cut;
+}
+
 // How attention_tiled cuts its work.
 struct AttentionTile {
   int64_t heads = 1;    // query heads of one kv head
@@ -61,34 +103,39 @@ inline AttentionTile attention_tile(const PlanContext& context, int64_t group, i
   const auto fits = [&](const AttentionTile& tile) { return tile.shared_bytes(padded_dim, t.vector_width) <= context.shared_bytes; };
   AttentionTile tile;
   while (tile.keys + 4 <= t.attention_keys && fits({1, 1, tile.keys + 4, 1})) tile.keys += 4;
-  for (int64_t heads = 1; heads <= std::min<int64_t>(group, t.attention_vectors); ++heads)
-    if (group % heads == 0 && fits({heads, 1, tile.keys, 1})) tile.heads = heads;
+  tile.heads = greatest_divisor(group, [&](int64_t heads) { return heads <= t.attention_vectors && fits({heads, 1, tile.keys, 1}); });
   while (tile.heads * (tile.blocks + 1) <= t.attention_vectors && (tile.blocks + 1) * t.vector_width <= kMostTokens && fits({tile.heads, tile.blocks + 1, tile.keys, 1})) ++tile.blocks;
-  for (int64_t block = 1; block <= t.attention_block; ++block)
-    if (tile.vectors() % block == 0) tile.block = block;
+  tile.block = greatest_divisor(tile.vectors(), [&](int64_t block) { return block <= t.attention_block; });
   return tile;
 }
 
 inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
-  const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), d4 = ceil_div(head_dim, 4), group = heads / node.integer("kv_heads");
-  const int64_t rows = context[node.output("y")].rows, workgroup = context.tuning.attention_workgroup;
+  const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), group = heads / node.integer("kv_heads"), padded_dim = round_up(head_dim, 4);
+  const int64_t rows = context[node.output("y")].rows;
   KernelCall call{.kernel = "attention",
-                  .consts = {{"GROUP", group}, {"D4", d4}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", workgroup}},
-                  .slots = {{"y", node.output("y"), 4}},
+                  .consts = {{"GROUP", group}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", context.tuning.attention_workgroup}},
+                  .slots = {},
                   .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}, {"table_pages", arg_bits(node.integer("table_pages"))}},
-                  .workgroups = {ceil_div(rows * heads, workgroup), 1, 1},
                   .bytes = 0};
-  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, context[value].lanes});
+  int lanes = 4;
+  int64_t shared_bytes = 0;
   if (rows <= kUntiledRows) {
-    call.consts["HEADS"] = heads;
-    return std::vector{std::move(call)};
+    const AttentionCut cut = attention_cut(context, group, padded_dim);
+    call.consts.insert({{"TILE_HEADS", cut.heads}, {"BLOCKS", cut.blocks}, {"AT_ONCE", cut.at_once}, {"BLOCK", cut.block}, {"PARTS", cut.parts}, {"KEYS", cut.keys}});
+    call.workgroups = {rows, heads / cut.heads, 1};
+    call.vector_width = lanes = static_cast<int>(cut.width);
+    shared_bytes = cut.shared_bytes();
+  } else {
+    const AttentionTile tile = attention_tile(context, group, padded_dim);
+    call.kernel = "attention_tiled";
+    call.consts.insert({{"D4", padded_dim / 4}, {"TILE_HEADS", tile.heads}, {"TILE_BLOCKS", tile.blocks}, {"VECTORS", tile.vectors()}, {"KEYS", tile.keys}, {"BLOCK", tile.block}});
+    call.workgroups = {ceil_div(rows, tile.blocks * context.tuning.vector_width), heads / tile.heads, 1};
+    shared_bytes = tile.shared_bytes(padded_dim, context.tuning.vector_width);
   }
-  const AttentionTile tile = attention_tile(context, group, d4 * 4);
-  if (tile.shared_bytes(d4 * 4, context.tuning.vector_width) > context.shared_bytes)
-    return fail(ErrorCode::kLimit, cat("attention over heads of ", head_dim, " needs ", tile.shared_bytes(d4 * 4, context.tuning.vector_width), " bytes of shared memory; the device has ", context.shared_bytes));
-  call.kernel = "attention_tiled";
-  call.consts.insert({{"TILE_HEADS", tile.heads}, {"TILE_BLOCKS", tile.blocks}, {"VECTORS", tile.vectors()}, {"KEYS", tile.keys}, {"BLOCK", tile.block}});
-  call.workgroups = {ceil_div(rows, tile.blocks * context.tuning.vector_width), heads / tile.heads, 1};
+  if (shared_bytes > context.shared_bytes)
+    return fail(ErrorCode::kLimit, cat("attention over heads of ", head_dim, " needs ", shared_bytes, " bytes of shared memory; the device has ", context.shared_bytes));
+  call.slots = {{"y", node.output("y"), lanes}};
+  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "q" || role == "k_pages" || role == "v_pages" ? lanes : context[value].lanes});
   return std::vector{std::move(call)};
 }
 

@@ -35,6 +35,7 @@ struct KernelCall {
   std::vector<SlotUse> slots;                // every tensor that is present
   std::map<std::string, uint32_t> args;      // every `arg`, as bit patterns
   std::array<int64_t, 3> workgroups{1, 1, 1};
+  std::optional<int> vector_width{};         // W, where it is not the tuning's: for tensors that do not come in blocks as wide
   // Bytes that a full step moves, for profiles; absent: all bound tensors, whole. 0: depends on the context, not known here.
   std::optional<int64_t> bytes{};
 };

@@ -129,6 +129,7 @@ class Planner {
     dispatch.variant.kernel = call.kernel;
     dispatch.variant.consts = call.consts;
     dispatch.variant.words = tuning_.words;
+    dispatch.variant.words.vector_width = call.vector_width.value_or(tuning_.vector_width);
     dispatch.args = call.args;
     dispatch.workgroups = call.workgroups;
     const ValueId w = node.input("w");
