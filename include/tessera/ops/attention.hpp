@@ -70,7 +70,7 @@ inline AttentionCut attention_cut(const PlanContext& context, int64_t group, int
   AttentionCut cut;
   cut.width = greatest_divisor(t.vector_width, [&](int64_t width) { return width <= 4 || padded_dim % width == 0; });
   cut.blocks = padded_dim / cut.width;
-  const auto fits = [&](AttentionCut changed) { return changed.shared_bytes() <= context.shared_bytes; };
+  const auto fits = [&](AttentionCut changed) { return changed.shared_bytes() <= context.tuning.shared_memory_bytes; };
   const auto with = [&](int64_t AttentionCut::*member, int64_t value) {
     AttentionCut changed = cut;
     changed.*member = value;
@@ -100,7 +100,7 @@ struct AttentionTile {
 inline AttentionTile attention_tile(const PlanContext& context, int64_t group, int64_t padded_dim) {
   const Tuning& t = context.tuning;
   constexpr int64_t kMostTokens = 32;   // a chunk may have no more
-  const auto fits = [&](const AttentionTile& tile) { return tile.shared_bytes(padded_dim, t.vector_width) <= context.shared_bytes; };
+  const auto fits = [&](const AttentionTile& tile) { return tile.shared_bytes(padded_dim, t.vector_width) <= context.tuning.shared_memory_bytes; };
   AttentionTile tile;
   while (tile.keys + 4 <= t.attention_keys && fits({1, 1, tile.keys + 4, 1})) tile.keys += 4;
   tile.heads = greatest_divisor(group, [&](int64_t heads) { return heads <= t.attention_vectors && fits({heads, 1, tile.keys, 1}); });
@@ -132,8 +132,8 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
     call.workgroups = {ceil_div(rows, tile.blocks * context.tuning.vector_width), heads / tile.heads, 1};
     shared_bytes = tile.shared_bytes(padded_dim, context.tuning.vector_width);
   }
-  if (shared_bytes > context.shared_bytes)
-    return fail(ErrorCode::kLimit, cat("attention over heads of ", head_dim, " needs ", shared_bytes, " bytes of shared memory; the device has ", context.shared_bytes));
+  if (shared_bytes > context.tuning.shared_memory_bytes)
+    return fail(ErrorCode::kLimit, cat("attention over heads of ", head_dim, " needs ", shared_bytes, " bytes of shared memory; the device has ", context.tuning.shared_memory_bytes));
   call.slots = {{"y", node.output("y"), lanes}};
   for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "q" || role == "k_pages" || role == "v_pages" ? lanes : context[value].lanes});
   return std::vector{std::move(call)};

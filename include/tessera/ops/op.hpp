@@ -48,7 +48,6 @@ struct PlanContext {
   const Graph& graph;
   const Tuning& tuning;
   const std::vector<WeightPlacement>& placements;   // by value id; empty for values that are not matrices
-  int64_t shared_bytes = 0;                          // of the device, for one workgroup
 
   const Value& operator[](ValueId id) const { return graph[id]; }
   const WeightPlacement& placement(ValueId id) const { return placements[static_cast<size_t>(id)]; }

@@ -45,7 +45,7 @@ class Planner {
     objects_.clear();
     images_.clear();
     TESSERA_TRY(place_weights());
-    const PlanContext context{graph_, tuning_, placements_, device_.shared_memory_bytes};
+    const PlanContext context{graph_, tuning_, placements_};
     for (const Node& node : graph_.nodes) {
       const Op* op = find_op(node.op);
       if (op == nullptr) return fail(ErrorCode::kInvalidArgument, cat("no op named ", node.op));
