@@ -87,9 +87,9 @@ std::vector<Case> cases() {
   for (const Storages& storages : kStorages)
     for (const char* text : {"01_short_en", "03_code_cpp", "05_long_en", "08_whitespace", "10_one_token", "11_chat1"}) {
       // Quick: every text from buffers, one conversation from image2d (an image read is a function call on PoCL; conform_test has every storage).
-      // Full: every text from image2d too, three from the others.
+      // Full: every text from image2d too, that conversation from the others.
       const std::string name = text;
-      const bool in_slice = full_tier() ? name == "11_chat1" || name == "10_one_token" || name == "01_short_en" : name == "11_chat1" && storages.name.ends_with("_image2d");
+      const bool in_slice = name == "11_chat1" && (full_tier() || storages.name.ends_with("_image2d"));
       const bool whole = storages.name == "buffers" || (full_tier() && storages.name.ends_with("_image2d"));
       if (in_slice || whole) out.push_back({text, storages});
     }

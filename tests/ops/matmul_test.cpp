@@ -210,7 +210,7 @@ std::vector<int64_t> columns_for(WeightType type) {
 
 constexpr int64_t kRows[] = {127, 3, 192, 1, 5};
 
-// Full: every type × width × storage of the weights, with every column count. Quick: every type × width, storages and columns taking turns; so too
+// Full: every type × width × storage of the weights; columns take turns but in buffers. Quick: every type × width, storages and columns taking turns; so too
 // in full at width 16, which no device's row names.
 // Rows and the activations' storage take turns in both.
 std::vector<MatmulCase> plain_cases() {
@@ -219,7 +219,7 @@ std::vector<MatmulCase> plain_cases() {
     const int turn = static_cast<int>(cases.size());
     const Storage activations = storage_in_turn(turn + turn / 5);
     MatmulCase c{.type = type, .tuning = {.width = width, .weights = weights, .activations = activations, .blocks_a_lane = 1 + turn % 2}, .rows = kRows[turn % 5], .columns = columns_for(type)};
-    if (!full_tier()) c.columns = {c.columns[static_cast<size_t>(turn) % c.columns.size()]};
+    if (!full_tier() || weights != Storage::kBuffer) c.columns = {c.columns[static_cast<size_t>(turn) % c.columns.size()]};
     cases.push_back(std::move(c));
   };
   for (const WeightFormat& format : kWeightFormats)
@@ -266,7 +266,7 @@ std::vector<MatmulCase> int8_cases() {
     if (!is_quantized(format.type) || format.codebook != nullptr) continue;
     for (const int width : widths()) {
       if (width == 16) continue;   // as 4: plain dots
-      for (int form = 0; form < (full_tier() ? 8 : 2); ++form, ++turn) {
+      for (int form = 0; form < (full_tier() ? 4 : 2); ++form, ++turn) {
         MatmulCase c{.type = format.type, .tuning = {.width = width, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn / 3), .blocks_a_lane = 1 + turn % 2, .interleave = turn % 2 == 0 ? 4 : 1, .int8 = true},
                      .rows = kRows[turn % 3], .columns = {columns_for(format.type)[static_cast<size_t>(turn) % 2]}, .residual = turn % 3 == 1, .gated = turn % 5 == 2, .bias = turn % 7 == 3, .exact_bytes = form % 2 == 0};
         c.norm = !c.exact_bytes && turn % 4 > 1;
