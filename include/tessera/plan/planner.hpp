@@ -129,7 +129,10 @@ class Planner {
     dispatch.variant.kernel = call.kernel;
     dispatch.variant.consts = call.consts;
     dispatch.variant.words = tuning_.words;
-    dispatch.variant.words.vector_width = call.vector_width.value_or(tuning_.vector_width);
+    if (call.vector_width && *call.vector_width != tuning_.vector_width) {
+      dispatch.variant.words.vector_width = *call.vector_width;
+      dispatch.variant.words.dot = DotForm::kPlain;   // the tuning's form may be one of its own width
+    }
     dispatch.args = call.args;
     dispatch.workgroups = call.workgroups;
     const ValueId w = node.input("w");
