@@ -142,7 +142,8 @@ inline Result<WeightPlacement> cut_weight(const WeightDesc& desc, int width, Sto
   Error last(ErrorCode::kLimit, "");
   for (int64_t count = std::min(least_parts, most_parts); count <= most_parts; ++count) {
     WeightPlacement placement{width, {}};
-    const int64_t units_a_part = ceil_div(units, count);
+    const int64_t even = ceil_div(units, count);
+    const int64_t units_a_part = even < interleave ? even : round_up(even, interleave);   // no padding but in the last
     bool fits = true;
     for (int64_t first = 0; first < units && fits; first += units_a_part) {
       WeightPart part{first * step, std::min(units_a_part, units - first) * step, {}};
