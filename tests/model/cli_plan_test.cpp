@@ -47,7 +47,7 @@ class ChangedProfile {
 TEST(CliPlan, SaysDeviceRowsMemoryStepsAndPlan) {
   const ToolRun run = plan(profile("adreno-740"), tiny(), "--context 64");
   ASSERT_EQ(run.exit_code, 0) << run.output;
-  for (const char* text : {"Turnip Adreno (TM) 740", "family adreno-7xx, through vulkan", "one binding 128.0 MiB", "tuning   adreno-7xx: ", "tuning   adreno-7xx 740: weights in buffer, weight_interleave 64\n", "why: ",
+  for (const char* text : {"Turnip Adreno (TM) 740", "family adreno-7xx, through vulkan", "one binding 128.0 MiB", "tuning   adreno-7xx: ", "tuning   adreno-7xx 740: weights in buffer, weight_interleave 16\n", "why: ",
                            "memory for a context of 64 tokens", "weights", "KV cache", "no less than", "of 4.0 GiB: fits", "  1 token, logits of the last: ", "  128 tokens, no logits: "})
     EXPECT_TRUE(says(run, text)) << text << "\n" << run.output.substr(0, 2000);
   EXPECT_TRUE(says(run, "4 pages of 16 tokens, f16")) << run.output.substr(0, 2000);
