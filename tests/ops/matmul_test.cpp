@@ -245,8 +245,8 @@ std::vector<MatmulCase> fused_cases(bool gemv) {
       for (const int width : widths())
         for (const Storage storage : kStorages) {
           const Storage activations = storage_in_turn(turn + turn / forms);
-          // Widths and storages take turns: one of the fifteen quick, full two or three; of five, one at most.
-          if (const int pick = turn++ % forms; full_tier() ? pick % 7 != mixed % 7 : pick != (mixed / 4 + 4 * form) % forms) continue;
+          // Widths and storages take turns: one of the fifteen quick, full one or two; of five, one at most.
+          if (const int pick = turn++ % forms; full_tier() ? pick % 11 != mixed % 11 : pick != (mixed / 4 + 4 * form) % forms) continue;
           cases.push_back({.type = format.type, .tuning = {.width = width, .weights = storage, .activations = activations, .tokens_a_lane = 2}, .rows = turn % 3 == 0 ? 127 : 20,
                            .columns = {columns_for(format.type)[0]}, .norm = norm, .residual = residual, .gated = gated, .bias = bias});
         }
