@@ -15,7 +15,7 @@ void add_device(CLI::App& command, Common& common) {
 
 // What decides how a model is planned.
 void add_planning(CLI::App& command, Common& common) {
-  command.add_option("--precision", common.precision, "of activations and KV: float, half, or default: f16 KV, and f16 activations on devices that compute in f16")->check(CLI::IsMember(tessera::precision_names()))->capture_default_str();
+  command.add_option("--precision", common.precision, "of activations and KV: float, half, or default: f16 KV, f16 activations on devices that compute in f16, products in int8 where the device's row says so")->check(CLI::IsMember(tessera::precision_names()))->capture_default_str();
   command.add_option("--kv", common.kv, "keys and values in float, half or int8; default: as the precision says")->check(CLI::IsMember(tessera::kv_type_names()))->capture_default_str();
   command.add_option("--weights-in", common.weights_in, "storage of weights: " + tessera::storage_names() + " (default: the device's tuning row)");
   command.add_option("--activations-in", common.activations_in, "storage of activations, likewise");

@@ -28,7 +28,7 @@ void add_options(CLI::App& app, Options& options, std::string& file, std::string
   app.add_option("--chat-template", options.chat_template, "a built-in template instead of the file's: chatml");
   app.add_option("--weights-in", options.weights_in, "storage of weights: " + tessera::storage_names() + " (default: what suits the device)");
   app.add_option("--activations-in", options.activations_in, "storage of activations, likewise");
-  app.add_option("--precision", options.precision, "of activations and KV: float, half, or default: f16 KV, and f16 activations on devices that compute in f16")
+  app.add_option("--precision", options.precision, "of activations and KV: float, half, or default: f16 KV, f16 activations on devices that compute in f16, products in int8 where the device's row says so")
       ->check(CLI::IsMember(tessera::precision_names()))
       ->capture_default_str();
   app.add_option("--kv", options.kv, "keys and values in float, half, or int8: about half the memory of half; default: as the precision says")

@@ -309,6 +309,27 @@ std::vector<MatmulCase> limited_cases() {
 INSTANTIATE_TEST_SUITE_P(GemvLimits, GemvCase, testing::ValuesIn(limited_cases()), name_of_case);
 INSTANTIATE_TEST_SUITE_P(GemmLimits, GemmCase, testing::ValuesIn(limited_cases()), name_of_case);
 
+// A byte would hide what is not a number: it comes out as one, in its own row alone.
+TEST_F(Matmul, BytesHideNoNaNAndNoInfinity) {
+  for (const int64_t tokens : {1, 8})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      SCOPED_TRACE(cat(tokens, " tokens, ", bad));
+      const MatmulCase c{.type = WeightType::kQ4_1, .tuning = {.width = at_most_wide(8), .int8 = true}, .rows = 20};
+      const Operands o = make_operands(c, tokens, 96);
+      OpRunner run(device(), c.tuning);
+      TESSERA_ASSERT_OK(prepare(c, run, o, tokens));
+      Matrix x = o.x;
+      x.at(tokens - 1, 40) = bad;
+      TESSERA_ASSERT_OK(run.clear());
+      TESSERA_ASSERT_OK(run.write(tokens == 1 ? "gemv_int8" : "quantize", "x", x));
+      TESSERA_ASSERT_OK(run.run({.position = 0, .tokens = static_cast<int32_t>(tokens), .last_row = 0}));
+      const auto y = run.read(tokens == 1 ? "gemv_int8" : "gemm_int8", "y");
+      TESSERA_ASSERT_OK(y);
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t r = 0; r < c.rows; ++r) EXPECT_EQ(std::isfinite(y->at(t, r)), t != tokens - 1) << t << ", " << r;
+    }
+}
+
 // The cases above are what their names say.
 TEST_F(Matmul, SmallLimitsMakePartsAndFolds) {
   for (const MatmulCase& c : limited_cases()) {

@@ -256,8 +256,7 @@ class OpRunner {
   }
 
   Status make_objects(const Plan& plan) {
-    for (const PlanObject& object : plan.objects)
-      if (object.home != Home::kArenaBuffer && object.home != Home::kArenaImage && !resources_.contains(resource_key(object))) TESSERA_TRY(resources_.create(resource_key(object), object.layout));
+    TESSERA_TRY(resources_.create_objects(plan));
     TESSERA_TRY(resources_.create(kParamsResource, Layout{Storage::kBuffer, DType::kI32, 1, {static_cast<int64_t>(sizeof(StepParams) / 4)}}));
     ArenaNeeds needs;
     needs.merge(plan);

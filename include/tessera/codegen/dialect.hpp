@@ -147,7 +147,6 @@ inline constexpr Word kWords[] = {
 struct Helper {
   std::string_view name;
   std::optional<DotForm> form = {};  // where the packed dots are spelled so; none: however they are
-  int width = 0;                   // of floatw; 0: any
   std::string_view opencl_extensions = {};
   std::string_view opencl = {};
   std::string_view glsl_extensions = {};

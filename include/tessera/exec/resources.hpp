@@ -86,6 +86,13 @@ class Resources {
     return &(objects_[key] = std::move(object));
   }
 
+  // Makes what `plan` binds beside the arena and is not there yet.
+  Status create_objects(const Plan& plan) {
+    for (const PlanObject& object : plan.objects)
+      if (object.home != Home::kArenaBuffer && object.home != Home::kArenaImage && !contains(resource_key(object))) TESSERA_TRY(create(resource_key(object), object.layout));
+    return {};
+  }
+
   Object* find(const std::string& key) {
     const auto it = objects_.find(key);
     return it == objects_.end() ? nullptr : &it->second;

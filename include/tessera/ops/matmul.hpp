@@ -45,6 +45,9 @@ inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
 // Dots of four that a 16-bit sum of two products holds, x in −127 … 127.
 inline int64_t dots_in_pairs(const WeightFormat& format) { return format.bits == 8 ? 1 : 32767 / (2 * 127 * ((1 << format.bits) - 1)); }
 
+// Of the shared arrays of kernels/gemv_int8: the bytes of x, what is kept of each 32, the norm's sums.
+inline int64_t int8_gemv_shared_bytes(int64_t columns, const Tuning& tuning) { return columns + columns / 32 * 16 + tuning.gemv_workgroup * 4; }
+
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
   for (const PlaneLayout& plane : placement.parts[static_cast<size_t>(part)].planes)
     call.slots.push_back({std::string(name_of(plane.plane)), w, plane.layout.lanes, plane.plane, part});

@@ -192,13 +192,14 @@ inline FileRow row_behind(const WeightDesc& desc, int64_t block, int width, int 
   return found;
 }
 
-// `bits` bits, from `shift` of each q on, of a group that starts at value k of a row, into the row's words, which are `stride` bytes apart.
-inline void pack_bits(const QuantGroup& group, int count, int bits, int shift, int64_t k, int64_t stride, std::byte* words) {
-  const int64_t in_word = 32 / bits;
+// kBits bits, from `shift` of each q on, of a group that starts at value k of a row, into the row's words, which are `stride` bytes apart.
+template <int kBits>
+void pack_bits(const QuantGroup& group, int count, int shift, int64_t k, int64_t stride, std::byte* words) {
+  constexpr int64_t kInWord = 32 / kBits;
   for (int i = 0; i < count; ++i) {
-    const int64_t value = (k + i) % in_word;
-    const unsigned q = (static_cast<unsigned>(group.q[static_cast<size_t>(i)]) >> shift) & ((1u << bits) - 1u);
-    words[(k + i) / in_word * stride + value % 4] |= static_cast<std::byte>(q << (value / 4 * bits));
+    const int64_t value = (k + i) % kInWord;
+    const unsigned q = (static_cast<unsigned>(group.q[static_cast<size_t>(i)]) >> shift) & ((1u << kBits) - 1u);
+    words[(k + i) / kInWord * stride + value % 4] |= static_cast<std::byte>(q << (value / 4 * kBits));
   }
 }
 
@@ -207,8 +208,8 @@ inline void pack_group(const WeightFormat& format, const PlaneLayout& plane, con
   const int64_t k = g * format.group, stride = plane.layout.texel_stride();
   const auto put = [&](int64_t index, uint16_t value, int64_t bytes) { std::memcpy(place + index * stride + r * bytes, &value, static_cast<size_t>(bytes)); };
   switch (plane.plane) {
-    case Plane::kQuants: pack_bits(group, format.group, format.low_bits(), 0, k, stride, place + r * 4); break;
-    case Plane::kHigh: pack_bits(group, format.group, format.high_bits(), 4, k, stride, place + r * 4); break;
+    case Plane::kQuants: format.low_bits() == 4 ? pack_bits<4>(group, format.group, 0, k, stride, place + r * 4) : pack_bits<8>(group, format.group, 0, k, stride, place + r * 4); break;
+    case Plane::kHigh: format.high_bits() == 1 ? pack_bits<1>(group, format.group, 4, k, stride, place + r * 4) : pack_bits<2>(group, format.group, 4, k, stride, place + r * 4); break;
     case Plane::kScales: put(g, group.scale, byte_size(format.element)); break;
     case Plane::kMinima: put(g, group.min, byte_size(format.element)); break;
     case Plane::kSuperScales: put(k / format.block, group.super_scale, 2); break;

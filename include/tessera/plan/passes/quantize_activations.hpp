@@ -2,6 +2,7 @@
 // them. The one token of decode is made bytes by the matmul's own kernel, in shared memory, if that holds them.
 #pragma once
 #include "tessera/device/tuning.hpp"
+#include "tessera/ops/matmul.hpp"
 #include "tessera/ops/quantize.hpp"
 #include "tessera/plan/passes/rewrite.hpp"
 
@@ -13,8 +14,7 @@ inline bool has_int8_products(const Graph& graph, const Tuning& tuning, const No
   if (node.op != "matmul") return false;
   const Value& x = graph[node.input("x")];
   const WeightType type = graph[node.input("w")].weight.type();
-  const int64_t shared = x.channels + x.channels / ops::kQuantizedGroup * 16 + tuning.gemv_workgroup * 4;   // bytes, what is kept of each group, the norm's sums
-  return is_quantized(type) && format_of(type).codebook == nullptr && (x.rows > 1 || shared <= tuning.shared_memory_bytes);
+  return is_quantized(type) && format_of(type).codebook == nullptr && (x.rows > 1 || ops::int8_gemv_shared_bytes(x.channels, tuning) <= tuning.shared_memory_bytes);
 }
 
 // The node that makes x bytes.
