@@ -127,8 +127,7 @@ Result<std::vector<uint32_t>> ranks_of(const TokenizerTables& tables) {
     if (std::isnan(scores[i])) return fail(ErrorCode::kMalformed, cat("tokenizer.ggml.scores[", i, "] is no number"));
   }
   std::ranges::sort(scores, std::ranges::greater());
-  const auto tail = std::ranges::unique(scores);
-  scores.erase(tail.begin(), tail.end());
+  scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
   std::vector<uint32_t> ranks(size);
   for (size_t i = 0; i < size; ++i)
     ranks[i] = static_cast<uint32_t>(std::ranges::lower_bound(scores, tables.scores[i], std::ranges::greater()) - scores.begin());

@@ -14,13 +14,15 @@ function(run what)
   set(run_output "${output}" PARENT_SCOPE)
 endfunction()
 
-# build(SOURCE BINARY CACHE_ENTRIES…) with this build's compiler. A sanitized library needs consumers that are sanitized too.
+# build(SOURCE BINARY CACHE_ENTRIES…) with this build's compiler. A sanitized library needs consumers that are sanitized too. -O0: what is tested
+# is how the parts find each other.
 function(build source binary)
   set(flags "")
   if(SANITIZE)
     set(flags "-fsanitize=${SANITIZE}")
   endif()
-  run("configure ${source}" ${CMAKE_COMMAND} -S ${source} -B ${binary} -G ${GENERATOR} -D CMAKE_BUILD_TYPE=${CONFIG}
+  string(TOUPPER "${CONFIG}" config)
+  run("configure ${source}" ${CMAKE_COMMAND} -S ${source} -B ${binary} -G ${GENERATOR} -D CMAKE_BUILD_TYPE=${CONFIG} -D CMAKE_CXX_FLAGS_${config}=-O0
     -D CMAKE_CXX_COMPILER=${CXX} -D CMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} -D CMAKE_CXX_FLAGS=${flags} ${ARGN})
   run("build ${source}" ${CMAKE_COMMAND} --build ${binary} --config ${CONFIG})
 endfunction()

@@ -106,7 +106,8 @@ class GpuImageKernelTest : public GpuWithImages, public testing::WithParamInterf
 };
 
 TEST_P(GpuImageKernelTest, KernelsSeeWhatRowsWriteAndTheReverse) {
-  const auto [api, storage, element] = GetParam();
+  const Storage storage = std::get<Storage>(GetParam());
+  const DType element = std::get<DType>(GetParam());
   const Layout layout{storage, element, 4, {6, 5}, row_of(storage).form == StorageForm::kLayers ? 2 : 0};
   auto x = device->create_image(layout), y = device->create_image(layout);
   ASSERT_TRUE(x && y) << x.error().message();

@@ -240,7 +240,7 @@ TEST(SentencePiece, MissingKeysHaveTheKindsDefaults) {
   EXPECT_TRUE(normal.unknown == -1 && normal.bos == -1 && normal.eos == -1);   // text that anybody may type is no control token
   // Byte-level: only the families that were trained so begin with BOS.
   for (const auto& [pre, expected] : std::vector<std::pair<const char*, bool>>{{"llama-bpe", true}, {"gpt-2", false}, {"qwen2", false}, {"smollm", false}, {"unheard-of", false}}) {
-    const TokenizerTables bpe = read([&](auto& file) { file.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", pre); });
+    const TokenizerTables bpe = read([name = pre](auto& file) { file.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", name); });
     EXPECT_EQ(bpe.add_bos, expected) << pre;
     EXPECT_EQ(bpe.bos, -1);
   }
