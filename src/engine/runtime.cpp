@@ -14,7 +14,7 @@ namespace tessera {
 Result<std::unique_ptr<Runtime>> Runtime::load(const std::string& path, Device device, const LoadOptions& options) {
   TESSERA_ASSIGN(ModelFile file, ModelFile::open(path));
   TESSERA_ASSIGN(StepPlans plans, make_step_plans(file.config(), file.weights(), device.info(), options));
-  TESSERA_ASSIGN(PagedCache cache, PagedCache::make({.pages = plans.kv.pages, .page_size = plans.kv.page_tokens, .max_context_tokens = plans.kv.context_tokens,
+  TESSERA_ASSIGN(PagedCache cache, PagedCache::make({.pages = plans.kv.pages, .page_size = plans.kv.page_tokens, .max_context_tokens = plans.kv.context_tokens, .window = plans.kv.window,
                                                      .prefix_cache = options.prefix_cache}));
   std::unique_ptr<Runtime> runtime(new Runtime(std::move(file), std::move(device), std::move(cache), options));
   TESSERA_TRY(runtime->set_up(std::move(plans), options));
@@ -166,7 +166,7 @@ Status Runtime::warm_up() {
   Status status;
   for (const auto& [shape, step] : steps_) {
     if (status) status = forward(scratch, std::span(&token, 1), shape);
-    if (status) status = cache_.truncate(scratch, 0);
+    if (status) (void)cache_.truncate(scratch, 0);
   }
   (void)cache_.free(scratch);
   TESSERA_TRY(status);

@@ -217,6 +217,10 @@ Result<ModelConfig> read_config(const Gguf& gguf, const Architecture& architectu
   TESSERA_ASSIGN(config.rope_base, keys.positive("rope.freq_base", 10000.0));
   TESSERA_TRY(read_rope_scaling(gguf, keys, config));
   TESSERA_TRY(check_neutral(gguf, keys, architecture.neutral_keys));
+  TESSERA_ASSIGN(const int64_t window, gguf.integer(keys.full("attention.sliding_window"), 0));
+  if (window < 0 || window > kMaxContext) return fail(ErrorCode::kMalformed, cat("key '", keys.full("attention.sliding_window"), "' is ", window, "; it must be 0 (none) to ", kMaxContext));
+  if (window != 0 && !architecture.has_window) return fail(ErrorCode::kUnsupported, cat("key '", keys.full("attention.sliding_window"), "' is ", window, ": sliding-window attention cannot be run in ", architecture.name, " models; only 0 (or no such key) can"));
+  config.window = static_cast<int>(window);
   TESSERA_TRY(read_vocabulary(gguf, keys, config));
   config.tied_output = !gguf.find_tensor("output.weight");
   keys.warn_of_unused(warnings);

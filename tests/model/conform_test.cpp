@@ -69,7 +69,7 @@ std::vector<Case> cases() {
                                 "qwen2-yarn.Q8_0",        "llama-yarn.F32",         "llama-linear.Q8_0",
                                 "llama-small.BF16",       "llama-small.Q5_0",       "llama-small.Q5_1",        "llama-small.IQ4_NL",
                                 "llama-wide.Q4_K",        "llama-wide.Q5_K",        "llama-wide.Q6_K",
-                                "llama-mixed.Q4_K",       "llama-fallback.Q4_K"};
+                                "llama-mixed.Q4_K",       "llama-fallback.Q4_K",    "llama-window.Q8_0"};
   std::vector<Case> out;
   for (const char* model : models) {
     const std::string name = model;
@@ -77,7 +77,7 @@ std::vector<Case> cases() {
     const bool in_full_slice = name == "qwen2-untied-gqa3.Q4_0" || name == "llama-small.BF16" || name == "llama-mixed.Q4_K" || name == "llama-fallback.Q4_K";
     for (const Storages& storages : kStorages)
       if (storages.name == "buffers" || in_slice || (full_tier() && in_full_slice)) out.push_back({name, storages, Precision::kFloat});
-    if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0") out.push_back({name, kStorages[0], Precision::kHalf});
+    if (full_tier() || name == "llama3-rope.Q4_0" || name == "qwen2-untied-gqa3.Q4_0" || name == "llama-window.Q8_0") out.push_back({name, kStorages[0], Precision::kHalf});
   }
   for (const Storages& storages : kStorages)
     if (storages.name == "weights_image2d") out.push_back({"llama-tied-gqa3.Q4_1", storages, Precision::kFloat, 4});  // four textures a weight

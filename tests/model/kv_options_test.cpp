@@ -182,5 +182,30 @@ TEST_F(KvOptions, WhatCannotBeIsAClearError) {
   refused({.kv_bytes = uint64_t{1} << 50}, ErrorCode::kLimit, "k.0: ");
 }
 
+// A model whose tokens see 24: pages of 8 tokens before those go back to the pool, and a place that needs them again is run again from the beginning.
+TEST_F(KvOptions, PagesBehindAWindowAreLetGo) {
+  const auto model = Model::load(data_path("conform/models/llama-window.Q8_0.gguf"), *shared_device(), {.context_tokens = 256, .page_tokens = 8});
+  ASSERT_TRUE(model) << model.error().message();
+  PagedCache& cache = model->runtime()->cache();
+  EXPECT_EQ(cache.pool().total_pages(), (24 + 128) / 8 + 1) << "a window, a chunk, and the page that the window begins within; the context has 32 pages";
+  const std::vector<int32_t> ids = some_ids(220), beginning(ids.begin(), ids.begin() + 60), token(1, 5);
+  Sequence sequence(model->runtime());
+  const auto after_all = sequence.append(ids);
+  ASSERT_TRUE(after_all) << after_all.error().message();
+  ASSERT_TRUE(sequence.append(token));
+  EXPECT_EQ(cache.statistics().live_pages, 4) << "tokens 197 to 220 lie in pages 24 to 27";
+  // 220 tokens are there still: the newest one is taken back, and its place is run again. Of 60 nothing is.
+  ASSERT_TRUE(sequence.truncate(220));
+  EXPECT_EQ(sequence.length(), 220);
+  EXPECT_EQ(sequence.keep(beginning).value_or(-1), 0);
+  EXPECT_EQ(cache.statistics().live_pages, 0);
+  const auto again = sequence.append(beginning);
+  ASSERT_TRUE(again) << again.error().message();
+  Sequence fresh(model->runtime());
+  EXPECT_EQ(fresh.append(beginning).value_or(-1), *again);
+  ASSERT_TRUE(sequence.truncate(0));
+  EXPECT_EQ(fresh.append(std::span(ids).subspan(60)).value_or(-1), *after_all) << "in other chunks, through pages that others had";
+}
+
 }  // namespace
 }  // namespace tessera::test

@@ -55,10 +55,14 @@ struct AttentionCase {
 struct Content {
   Matrix values;   // [position, kv_heads · head_dim], as the pages' type holds them
   Matrix scales;   // [position, kv_head], of pages of bytes
+  int64_t first = 0;   // positions before it are not in the pages
 };
 
+// The first position that the token at `position` sees.
+int64_t first_seen(const ops::AttentionShape& shape, int64_t position) { return shape.window == 0 ? 0 : std::max<int64_t>(0, position + 1 - shape.window); }
+
 Content pages_content(Random& random, const AttentionCase& c, int64_t count, float size) {
-  Content m{random.matrix(count, c.shape.kv_heads * c.shape.head_dim, size), Matrix(count, c.shape.kv_heads)};
+  Content m{random.matrix(count, c.shape.kv_heads * c.shape.head_dim, size), Matrix(count, c.shape.kv_heads), 0};
   for (float& v : m.values.values) v = c.kv == DType::kF16 ? half_to_float(float_to_half(v)) : v;
   if (c.kv != DType::kI8) return m;
   for (int64_t at = 0; at < count; ++at)
@@ -78,7 +82,7 @@ std::vector<uint8_t> in_pages(const AttentionCase& c, const Content& content, co
   const Matrix& m = content.values;
   const int64_t unit = byte_size(c.kv), dim = c.shape.padded_dim();
   std::vector<uint8_t> raw(static_cast<size_t>(kPages * c.shape.kv_heads * c.shape.page * dim * unit), 0xff);
-  for (int64_t at = 0; at < m.rows; ++at)
+  for (int64_t at = content.first; at < m.rows; ++at)
     for (int64_t kv = 0; kv < c.shape.kv_heads; ++kv)
       for (int64_t d = 0; d < dim; ++d) {
         const float value = d < c.shape.head_dim ? m.at(at, kv * c.shape.head_dim + d) : 0.0f;
@@ -92,7 +96,7 @@ std::vector<uint8_t> in_pages(const AttentionCase& c, const Content& content, co
 }
 std::vector<float> scales_in_pages(const AttentionCase& c, const Content& content, const std::vector<int32_t>& table = kBlockTable) {
   std::vector<float> scales(static_cast<size_t>(kPages * c.shape.kv_heads * c.shape.page), NAN);
-  for (int64_t at = 0; at < content.scales.rows; ++at)
+  for (int64_t at = content.first; at < content.scales.rows; ++at)
     for (int64_t kv = 0; kv < c.shape.kv_heads; ++kv)
       scales[static_cast<size_t>((table[static_cast<size_t>(at / c.shape.page)] * c.shape.kv_heads + kv) * c.shape.page + at % c.shape.page)] = content.scales.at(at, kv);
   return scales;
@@ -111,23 +115,25 @@ Status write_pages(OpRunner& run, const AttentionCase& c, const char* kernel, co
 }
 
 TEST(AttentionReference, EqualsEigen) {
-  const AttentionCase c{{6, 2, 10, 16}, DType::kF32, {}};
-  Random random(1);
-  const int64_t tokens = 5, position = 7;
-  const Matrix q = random.matrix(tokens, 60), k = pages_content(random, c, position + tokens, 2.0f).values, v = pages_content(random, c, position + tokens, 2.0f).values;
-  Matrix y(tokens, 60);
-  ops::attention_reference(q.values.data(), k.values.data(), v.values.data(), y.values.data(), tokens, position, c.shape);
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t h = 0; h < 6; ++h) {
-      std::vector<const float*> keys, values;
-      for (int64_t j = 0; j <= position + t; ++j) {
-        keys.push_back(k.row(j) + h / 3 * 10);
-        values.push_back(v.row(j) + h / 3 * 10);
+  for (const int64_t window : {0, 1, 4}) {
+    const AttentionCase c{{6, 2, 10, 16, window}, DType::kF32, {}};
+    Random random(1);
+    const int64_t tokens = 5, position = 7;
+    const Matrix q = random.matrix(tokens, 60), k = pages_content(random, c, position + tokens, 2.0f).values, v = pages_content(random, c, position + tokens, 2.0f).values;
+    Matrix y(tokens, 60);
+    ops::attention_reference(q.values.data(), k.values.data(), v.values.data(), y.values.data(), tokens, position, c.shape);
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t h = 0; h < 6; ++h) {
+        std::vector<const float*> keys, values;
+        for (int64_t j = window == 0 ? 0 : position + t + 1 - window; j <= position + t; ++j) {
+          keys.push_back(k.row(j) + h / 3 * 10);
+          values.push_back(v.row(j) + h / 3 * 10);
+        }
+        const HeadTruth truth = head_truth(q.row(t) + h * 10, keys, values, 10, 16);
+        for (int64_t d = 0; d < 10; ++d)  // doubles on both sides, one rounding to float
+          EXPECT_NEAR(static_cast<double>(y.at(t, h * 10 + d)), truth.y(d), kUnit * std::abs(truth.y(d)) + 1e-13) << window << ", " << t << ", " << h << ", " << d;
       }
-      const HeadTruth truth = head_truth(q.row(t) + h * 10, keys, values, 10, 16);
-      for (int64_t d = 0; d < 10; ++d)  // doubles on both sides, one rounding to float
-        EXPECT_NEAR(static_cast<double>(y.at(t, h * 10 + d)), truth.y(d), kUnit * std::abs(truth.y(d)) + 1e-13) << t << ", " << h << ", " << d;
-    }
+  }
 }
 
 class Attention : public OpTest, public testing::WithParamInterface<AttentionCase> {};
@@ -146,14 +152,15 @@ TEST_P(Attention, EqualsReference) {
       SCOPED_TRACE(cat(tokens, " of ", shape, " tokens from ", position));
       Random random(static_cast<uint32_t>(shape * 100 + position));
       const Matrix q = c.tuning.stored(random.matrix(tokens, c.shape.heads * c.shape.head_dim, size));
-      const Content keys_there = pages_content(random, c, position + tokens, size), values_there = pages_content(random, c, position + tokens, 1.0f);
+      Content keys_there = pages_content(random, c, position + tokens, size), values_there = pages_content(random, c, position + tokens, 1.0f);
+      keys_there.first = values_there.first = first_seen(c.shape, position);   // what lies before the window of all is not read
       const Matrix &k = keys_there.values, &v = values_there.values;
       Matrix padded(tokens, width), expected(tokens, c.shape.heads * c.shape.head_dim), padded_expected(tokens, width), tolerance(tokens, width);
       ops::attention_reference(q.values.data(), k.values.data(), v.values.data(), expected.values.data(), tokens, position, c.shape);
       for (int64_t t = 0; t < tokens; ++t)
         for (int64_t h = 0; h < c.shape.heads; ++h) {
           std::vector<const float*> keys, values;
-          for (int64_t j = 0; j <= position + t; ++j) {
+          for (int64_t j = first_seen(c.shape, position + t); j <= position + t; ++j) {
             keys.push_back(k.row(j) + h / (c.shape.heads / c.shape.kv_heads) * c.shape.head_dim);
             values.push_back(v.row(j) + h / (c.shape.heads / c.shape.kv_heads) * c.shape.head_dim);
           }
@@ -186,11 +193,22 @@ std::vector<AttentionCase> cases() {
           if (const int pick = turn++; in_tier(pick, 11)) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage}});
   return all;
 }
+// Of a row itself, within a page, over pages and tiles of keys, of nearly all.
+std::vector<AttentionCase> window_cases() {
+  std::vector<AttentionCase> all;
+  int turn = 0;
+  for (const int64_t window : {1, 7, 20, 45})
+    for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
+      if (const int pick = turn++; in_tier(pick, 5)) all.push_back({{9, 3, 64, 16, window}, kv, {.width = width_in_turn(pick)}});
+  return all;
+}
 std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {
   const AttentionCase& c = info.param;
+  if (c.shape.window != 0) return cat("window", c.shape.window, "_", name_of(c.kv), "_w", c.tuning.width);
   return cat("heads", c.shape.heads, "_kv", c.shape.kv_heads, "_dim", c.shape.head_dim, "_", name_of(c.kv), "_w", c.tuning.width, "_", c.tuning.name_of_activations());
 }
 INSTANTIATE_TEST_SUITE_P(Attention, Attention, testing::ValuesIn(with_halves(cases())), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Windows, Attention, testing::ValuesIn(window_cases()), name_of_case);
 
 class AttentionPages : public OpTest, public testing::WithParamInterface<std::tuple<DType, int64_t>> {};
 
@@ -223,8 +241,8 @@ class AttentionRows : public OpTest, public testing::WithParamInterface<int64_t>
 
 TEST_P(AttentionRows, MayBeOfSeveralSequences) {
   const int64_t shape = GetParam(), table_pages = 2;
-  for (const DType type : {DType::kF16, DType::kI8}) {
-    const AttentionCase c{{9, 3, 20, 16}, type, {}};
+  for (const auto& [type, window] : {std::pair<DType, int64_t>{DType::kF16, 0}, {DType::kI8, 0}, {DType::kF16, 5}}) {
+    const AttentionCase c{{9, 3, 20, 16, window}, type, {}};
     const int64_t width = c.shape.heads * c.shape.padded_dim();
     const std::vector<int32_t> tables = {3, 0, 5, 1, 2, 4};   // of slots 0, 1, 2
     Random random(9);
@@ -250,7 +268,7 @@ TEST_P(AttentionRows, MayBeOfSeveralSequences) {
       for (int64_t h = 0; h < c.shape.heads; ++h) {
         const StepRow& row = rows[static_cast<size_t>(t)];
         std::vector<const float*> keys, values;
-        for (int64_t j = row.slot * 32; j <= row.slot * 32 + row.position; ++j) {
+        for (int64_t j = row.slot * 32 + first_seen(c.shape, row.position); j <= row.slot * 32 + row.position; ++j) {
           keys.push_back(k.values.row(j) + h / 3 * c.shape.head_dim);
           values.push_back(v.values.row(j) + h / 3 * c.shape.head_dim);
         }

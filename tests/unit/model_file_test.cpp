@@ -303,6 +303,7 @@ const Case kBroken[] = {
      },
      kUnsupported, "'llama3'"},
     {"experts", [](GgufBuilder& f) { f.set("llama.expert_count", 8u); }, kUnsupported, "'llama.expert_count' is 8: a mixture of experts"},
+    {"window over 2^31", [](GgufBuilder& f) { f.set("llama.attention.sliding_window", 0xffffffffu); }, kMalformed, "'llama.attention.sliding_window' is 4294967295; it must be"},
     {"experts as text", [](GgufBuilder& f) { f.set("llama.expert_count", "8"); }, kMalformed, "'llama.expert_count' has type string"},
     {"vocabulary size lies", [](GgufBuilder& f) { f.set("llama.vocab_size", 321u); }, kMalformed,
      "'llama.vocab_size' is 321, but tensor 'token_embd.weight' has 320 rows"},

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,8 @@
 namespace tessera {
 namespace {
 
-PagedCache cache_of(int32_t pages, int32_t page_size, int32_t max_context) {
-  return *PagedCache::make({.pages = pages, .page_size = page_size, .max_context_tokens = max_context});
+PagedCache cache_of(int32_t pages, int32_t page_size, int32_t max_context, int32_t window = 0) {
+  return *PagedCache::make({.pages = pages, .page_size = page_size, .max_context_tokens = max_context, .window = window});
 }
 
 std::vector<PageId> pages_of(const PagedCache& cache, SequenceId id) {
@@ -229,12 +230,12 @@ TEST(PagedCache, PerTokenPathAllocatesNoHostMemory) {
 // and copies it only where a PageCopy says so, and poisons every free page. If the bookkeeping is wrong anywhere, a value is wrong.
 class Model {
  public:
-  Model(uint32_t seed, int32_t pages, int32_t page_size, int32_t max_context)
-      : random_(seed), page_size_(page_size), max_context_(max_context), cache_(cache_of(pages, page_size, max_context)),
+  Model(uint32_t seed, int32_t pages, int32_t page_size, int32_t max_context, int32_t window)
+      : random_(seed), page_size_(page_size), max_context_(max_context), window_(window), cache_(cache_of(pages, page_size, max_context, window)),
         device_(static_cast<size_t>(pages) * static_cast<size_t>(page_size), kPoison) {}
 
   struct Outcomes {
-    int appends = 0, copies = 0, out_of_memory = 0, context_full = 0, truncates = 0, forks = 0, frees = 0, refused = 0;
+    int appends = 0, copies = 0, out_of_memory = 0, context_full = 0, truncates = 0, forks = 0, frees = 0, refused = 0, let_go = 0, begun_anew = 0;
   } outcomes;
 
   // One random operation. Empty: all as it should be.
@@ -263,8 +264,9 @@ class Model {
       if (table.length != static_cast<int32_t>(values.size())) return "a length differs";
       const size_t page_size = static_cast<size_t>(page_size_);
       if (table.pages.size() != (values.size() + page_size - 1) / page_size) return "pages do not fit the length";
-      for (const PageId page : table.pages) ++references[static_cast<size_t>(page)];
-      for (int32_t position = 0; position < table.length; ++position)
+      if (table.first != first_[id]) return "not the pages before the window are let go";
+      for (const PageId page : held(table)) ++references[static_cast<size_t>(page)];
+      for (int32_t position = table.first * page_size_; position < table.length; ++position)
         if (device_[static_cast<size_t>(table.row(position))] != values[static_cast<size_t>(position)]) return "a token's content differs";
     }
     int32_t live = 0, shared = 0;
@@ -293,13 +295,13 @@ class Model {
   SequenceId any() { return std::next(sequences_.begin(), below(static_cast<uint32_t>(sequences_.size())))->first; }
   void poison(PageId page) { std::fill_n(device_.begin() + page * page_size_, page_size_, kPoison); }
 
-  bool last_page_is_shared(SequenceId id) {
-    const PageId last = cache_.block_table(id)->pages.back();
+  static std::span<const PageId> held(const BlockTable& table) { return table.pages.subspan(static_cast<size_t>(table.first)); }
+  // The first page that the token at `length` sees.
+  int32_t first_seen(int32_t length) const { return window_ == 0 ? 0 : std::max(0, length - window_ + 1) / page_size_; }
+
+  bool is_shared(PageId page) {
     int owners = 0;
-    for (const auto& [other, values] : sequences_) {
-      const auto pages = cache_.block_table(other)->pages;
-      owners += std::count(pages.begin(), pages.end(), last) > 0;
-    }
+    for (const auto& [other, values] : sequences_) owners += std::ranges::count(held(*cache_.block_table(other)), page) > 0;
     return owners > 1;
   }
 
@@ -308,11 +310,12 @@ class Model {
     std::vector<int>& values = sequences_[id];
     const int32_t length = static_cast<int32_t>(values.size());
     const int32_t tokens = below(4) == 0 ? static_cast<int32_t>(below(static_cast<uint32_t>(3 * page_size_ + 2))) : 1;
-    const bool copy_expected = tokens > 0 && length % page_size_ != 0 && last_page_is_shared(id);
-    const int32_t pages_needed =
-        (length + tokens + page_size_ - 1) / page_size_ - (length + page_size_ - 1) / page_size_ + (copy_expected ? 1 : 0);
-    const int32_t free_before = cache_.statistics().free_pages;
     const std::vector<PageId> table_before = pages_of(cache_, id);
+    const bool copy_expected = tokens > 0 && length % page_size_ != 0 && is_shared(table_before.back());
+    int32_t pages_needed = (length + tokens + page_size_ - 1) / page_size_ - (length + page_size_ - 1) / page_size_ + (copy_expected ? 1 : 0);
+    for (int32_t i = first_[id]; i < first_seen(length); ++i) pages_needed -= !is_shared(table_before[static_cast<size_t>(i)]);
+    const int32_t free_before = cache_.statistics().free_pages;
+    if (cache_.pages_to_append(id, tokens).value_or(INT32_MAX) != pages_needed) return "not as many pages to append";
 
     const auto copy = cache_.append(id, tokens);
     if (!copy) return append_failed(copy.error().code(), id, table_before, length + tokens > max_context_, pages_needed > free_before, free_before);
@@ -323,6 +326,8 @@ class Model {
       std::copy_n(device_.begin() + (*copy)->from * page_size_, (*copy)->tokens, device_.begin() + (*copy)->to * page_size_);
       ++outcomes.copies;
     }
+    outcomes.let_go += first_seen(length) > first_[id];
+    first_[id] = std::max(first_[id], first_seen(length));
     const BlockTable table = *cache_.block_table(id);
     for (int32_t position = length; position < length + tokens; ++position) {
       values.push_back(next_value_++);
@@ -346,7 +351,13 @@ class Model {
     const size_t back = std::min<size_t>(values.size(), below(2) == 0 ? below(3) : below(static_cast<uint32_t>(max_context_)));
     values.resize(values.size() - back);
     ++outcomes.truncates;
-    return cache_.truncate(id, static_cast<int32_t>(values.size())) ? "" : "truncate failed";
+    const Result<int32_t> kept = cache_.truncate(id, static_cast<int32_t>(values.size()));
+    if (first_seen(static_cast<int32_t>(values.size())) < first_[id]) {   // what the next token sees is not all there
+      values.clear();
+      ++outcomes.begun_anew;
+    }
+    first_[id] = std::min(first_[id], static_cast<int32_t>(values.size() + static_cast<size_t>(page_size_) - 1) / page_size_);
+    return kept && *kept == static_cast<int32_t>(values.size()) ? "" : "truncate failed, or kept another number of tokens";
   }
 
   std::string fork() {
@@ -355,6 +366,7 @@ class Model {
     const Result<SequenceId> child = cache_.fork(parent);
     if (!child || sequences_.count(*child) > 0 || cache_.statistics().free_pages != free_before) return "fork failed, or took pages";
     sequences_[*child] = sequences_[parent];
+    first_[*child] = first_[parent];
     ++outcomes.forks;
     return {};
   }
@@ -374,15 +386,17 @@ class Model {
   std::mt19937 random_;
   int32_t page_size_;
   int32_t max_context_;
+  int32_t window_;
   PagedCache cache_;
   std::vector<int> device_;  // [pages · page size]
   std::map<SequenceId, std::vector<int>> sequences_;
+  std::map<SequenceId, int32_t> first_;   // pages of each that the window has left behind
   std::vector<SequenceId> dead_;
   int next_value_ = 0;
 };
 
 struct Shape {
-  int32_t pages, page_size, max_context;
+  int32_t pages, page_size, max_context, window = 0;
 };
 
 class PagedCacheModel : public testing::TestWithParam<Shape> {};
@@ -392,7 +406,7 @@ TEST_P(PagedCacheModel, AgreesWithFlatSequencesOverRandomOperations) {
   const Shape shape = GetParam();
   const uint32_t seed = 7100 + static_cast<uint32_t>(shape.page_size);
   std::cout << "seed " << seed << ", " << kSteps << " operations\n";
-  Model model(seed, shape.pages, shape.page_size, shape.max_context);
+  Model model(seed, shape.pages, shape.page_size, shape.max_context, shape.window);
   for (int i = 0; i < kSteps; ++i) {
     const std::string step = model.step();
     ASSERT_EQ(step, "") << "seed " << seed << " step " << i;
@@ -404,11 +418,12 @@ TEST_P(PagedCacheModel, AgreesWithFlatSequencesOverRandomOperations) {
     EXPECT_GT(count, 50) << "the random walk misses a kind of outcome";
   if (shape.page_size > 1) EXPECT_GT(seen.copies, 50);
   else EXPECT_EQ(seen.copies, 0) << "a page of one token is never partly filled";
+  for (const int count : {seen.let_go, seen.begun_anew}) EXPECT_TRUE(shape.window == 0 ? count == 0 : count > 50) << count << " pages behind the window";
   EXPECT_EQ(model.leaked(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, PagedCacheModel, testing::Values(Shape{40, 1, 17}, Shape{24, 4, 40}, Shape{14, 16, 100}),
-                         [](const auto& row) { return "page" + std::to_string(row.param.page_size); });
+INSTANTIATE_TEST_SUITE_P(Shapes, PagedCacheModel, testing::Values(Shape{40, 1, 17}, Shape{24, 4, 40}, Shape{14, 16, 100}, Shape{36, 1, 12, 6}, Shape{24, 4, 36, 13}),
+                         [](const auto& row) { return "page" + std::to_string(row.param.page_size) + (row.param.window == 0 ? "" : "_window" + std::to_string(row.param.window)); });
 
 }  // namespace
 }  // namespace tessera

@@ -71,34 +71,34 @@ class Scheduler {
   // After done() and after tokens were added: forgets what was run and is not kept.
   Status settle(Work& work) {
     if (work.held > static_cast<int32_t>(work.tokens.size())) {
-      work.held = static_cast<int32_t>(work.tokens.size());
-      TESSERA_TRY(cache_.truncate(work.sequence, work.held));
+      TESSERA_ASSIGN(work.held, cache_.truncate(work.sequence, static_cast<int32_t>(work.tokens.size())));
     }
     return cache_.publish(work.sequence, std::span(work.tokens).first(static_cast<size_t>(work.held)));
   }
   // The device did not run it: the sequences hold what they held; without what was to be copied, the pages of that hold nothing.
   void take_back(bool copied) {
-    for (Work* work : next_.works) (void)cache_.truncate(work->sequence, work->held);
+    for (Work* work : next_.works) truncate(*work, work->held);
     if (copied) return;
     for (const auto& [work, copy] : next_.copies) {
-      work->held -= copy.tokens;
-      (void)cache_.truncate(work->sequence, work->held);
+      truncate(*work, work->held - copy.tokens);
     }
   }
   // What the work has run goes back to the pool, but for what the sequence held before it.
   void give_up(Work& work) {
-    work.held = std::min(cache_.length(work.sequence).value_or(0), work.begin);
-    (void)cache_.truncate(work.sequence, work.held);
+    truncate(work, std::min(cache_.length(work.sequence).value_or(0), work.begin));
     work.running = false;
   }
 
   const std::vector<Work*>& works() const { return works_; }   // in the order in which they came
 
  private:
-  // Pages for what is to be run, and for the token behind it.
+  // Behind a window, what was run before may be needed again: the sequence then holds nothing.
+  void truncate(Work& work, int32_t length) { work.held = cache_.truncate(work.sequence, length).value_or(0); }
+
+  // Pages for what is to be run, and for the token behind it; of what a window leaves behind, chunk after chunk, others have the use.
   int32_t wanted(const Work& work) const {
-    const int32_t most = std::min(static_cast<int32_t>(work.tokens.size()) + 1, cache_.max_context_tokens());
-    return cache_.pages_to_append(work.sequence, most - work.held).value_or(0);
+    const int32_t most = std::min(static_cast<int32_t>(work.tokens.size()) + 1, cache_.max_context_tokens()) - work.held;
+    return cache_.pages_to_append(work.sequence, cache_.window() == 0 ? most : std::min(most, cache_.window() + static_cast<int32_t>(kLargestChunk))).value_or(0);
   }
 
   void admit() {

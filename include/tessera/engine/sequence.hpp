@@ -60,8 +60,8 @@ class Sequence {
   // cache takes its place. Gives how many tokens the sequence holds then.
   Result<int32_t> keep(std::span<const int32_t> ids) {
     if (ids.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens to begin with: the prompt is empty");
-    const int32_t own = std::min(common(ids), static_cast<int32_t>(ids.size()) - 1);
-    TESSERA_TRY(truncate(own));
+    TESSERA_TRY(truncate(std::min(common(ids), static_cast<int32_t>(ids.size()) - 1)));
+    const int32_t own = length();
     const std::lock_guard lock(runtime_->mutex());
     PagedCache& cache = runtime_->cache();
     // A conversation that goes on has all that there is; asking for it would only count hits on its own pages.
@@ -82,11 +82,11 @@ class Sequence {
     return static_cast<int32_t>(std::ranges::mismatch(ids, ids_).in1 - ids.begin());
   }
 
-  // Forgets the tokens from `length` on.
+  // Forgets the tokens from `length` on; all, where the pages that the token behind them sees are let go (PagedCacheOptions::window).
   Status truncate(int32_t length) {
     const std::lock_guard lock(runtime_->mutex());
-    TESSERA_TRY(runtime_->cache().truncate(id_, length));
-    ids_.resize(static_cast<size_t>(length));
+    TESSERA_ASSIGN(const int32_t kept, runtime_->cache().truncate(id_, length));
+    ids_.resize(static_cast<size_t>(kept));
     return {};
   }
 
@@ -94,8 +94,8 @@ class Sequence {
   Status settle(std::span<const int32_t> conversation) {
     const std::lock_guard lock(runtime_->mutex());
     TESSERA_ASSIGN(const int32_t held, runtime_->cache().length(id_));
-    const auto run = conversation.first(std::min(conversation.size(), static_cast<size_t>(held)));
-    TESSERA_TRY(runtime_->cache().truncate(id_, static_cast<int32_t>(run.size())));
+    TESSERA_ASSIGN(const int32_t kept, runtime_->cache().truncate(id_, std::min(static_cast<int32_t>(conversation.size()), held)));
+    const auto run = conversation.first(static_cast<size_t>(kept));
     ids_.assign(run.begin(), run.end());
     return {};
   }

@@ -39,7 +39,8 @@ struct KvPool {
   DType type = DType::kF32;
   int32_t page_tokens = kPageTokens;
   int32_t pages = 0;
-  int32_t context_tokens = 0;   // that a sequence may have; never more than all pages hold
+  int32_t context_tokens = 0;   // that a sequence may have; without a window never more than all pages hold
+  int32_t window = 0;           // tokens that a token sees, where these are fewer; 0: all
 
   int32_t context_pages() const { return static_cast<int32_t>(ceil_div(context_tokens, page_tokens)); }
 };

@@ -39,6 +39,7 @@ struct BlockTable {
   std::span<const PageId> pages;  // page_size.pages_for(length) of them
   int32_t length = 0;             // tokens
   PageSize page_size;
+  int32_t first = 0;              // pages before this one lie behind the window and hold others' tokens now
 
   // Row of the token at `position` (0 ≤ position < length) in a device tensor of [total pages · page size] token rows.
   int32_t row(int32_t position) const {

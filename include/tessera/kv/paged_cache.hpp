@@ -23,7 +23,8 @@ struct PagedCacheOptions {
   int32_t pages = 0;               // in the pool, for all sequences together; >= 1
   int32_t page_size = 16;          // tokens; a power of two; pages · page_size must fit an int32 (kernels index rows with one)
   int32_t max_context_tokens = 0;  // of one sequence; >= 1; may exceed what the pool holds
-  bool prefix_cache = true;        // false: publish() and adopt() do nothing
+  int32_t window = 0;              // tokens that a token sees, itself among them, the last of all; append() lets go of the pages before them. 0: all
+  bool prefix_cache = true;        // false, or a window, for which a text's first pages do not stay: publish() and adopt() do nothing
   PrefixHash prefix_hash = hash_prefix;  // the tests give one that collides
 };
 
@@ -64,10 +65,12 @@ class PagedCache {
   // and the device must do the returned copy before it writes any token of this or a later append.
   // Pages in use by no sequence are evicted from the prefix cache when none is free: those let go of longest ago first, of one sequence the
   // last first. The prefix cache thus never makes an append fail.
+  // Lets go of what lies before the window of the first of them.
   // kContextFull: the sequence would exceed max_context_tokens. kOutOfMemory: other sequences use too many pages. On error nothing changed.
   Result<std::optional<PageCopy>> append(SequenceId id, int32_t tokens);
-  // Forgets the tokens from position `length` on (0 ≤ length ≤ the present length) and releases the pages that held only them.
-  Status truncate(SequenceId id, int32_t length);
+  // Forgets the tokens from position `length` on (0 ≤ length ≤ the present length) and releases the pages that held only them. Gives the length
+  // then: 0 instead of `length` where the window of the token that comes next is not whole any more.
+  Result<int32_t> truncate(SequenceId id, int32_t length);
 
   // Gives an empty sequence the known pages of the longest run of whole pages that begins `ids`, and says how many tokens it then holds (0:
   // none). At least the last of `ids` is left out, so that there is one to run for the logits. kInvalidArgument: the sequence is not empty.
@@ -85,7 +88,8 @@ class PagedCache {
   int32_t pages_for(int32_t tokens) const { return page_size_.pages_for(tokens); }
   PageSize page_size() const { return page_size_; }
   int32_t max_context_tokens() const { return max_context_tokens_; }
-  // That append() of `tokens` takes: those gained, and one for a last page that other sequences hold too.
+  int32_t window() const { return window_; }
+  // That append() of `tokens` takes: those gained, and one for a last page that other sequences hold too, less those it lets go of. May be below 0.
   Result<int32_t> pages_to_append(SequenceId id, int32_t tokens) const;
   int32_t available_pages() const { return pool_.free_pages() + prefix_.idle_pages(); }   // that append() can take
   PagedCacheStatistics statistics() const;
@@ -96,6 +100,7 @@ class PagedCache {
   struct Sequence {
     std::vector<PageId> pages;
     int32_t length = 0;
+    int32_t first = 0;        // pages before this one are let go
     int32_t known = 0;        // that many of its first pages are known to the prefix cache, each as the child of the one before
     int32_t published = 0;    // full pages that publish() has looked at; more than `known` where others were first
     uint32_t generation = 1;  // of the slot: counts the sequences that lived in it
@@ -103,10 +108,12 @@ class PagedCache {
   };
 
   PagedCache(const PagedCacheOptions& options, PageSize page_size)
-      : pool_(options.pages), prefix_(options.prefix_cache ? options.pages : 0, page_size, options.prefix_hash), page_size_(page_size),
-        max_context_tokens_(options.max_context_tokens) {}
+      : pool_(options.pages), prefix_(options.prefix_cache && options.window == 0 ? options.pages : 0, page_size, options.prefix_hash), page_size_(page_size),
+        max_context_tokens_(options.max_context_tokens), window_(options.window) {}
   Result<size_t> slot_of(SequenceId id) const;
   int32_t users(PageId page) const { return pool_.references(page) - (prefix_.knows(page) ? 1 : 0); }  // sequences
+  int32_t first_page_seen(int32_t length) const { return window_ == 0 ? 0 : page_size_.page_of(std::max(0, length - window_ + 1)); }   // of the token at `length`
+  int32_t pages_let_go(const Sequence& sequence) const;
   PageId take_page();
   void share_page(PageId page);
   void release_page(PageId page);
@@ -121,6 +128,7 @@ class PagedCache {
   PrefixCache prefix_;
   PageSize page_size_;
   int32_t max_context_tokens_;
+  int32_t window_;
   int32_t sequences_ = 0;            // alive
   int32_t shared_ = 0;               // pages with two users or more
   PrefixCacheStatistics counters_;   // without known_pages
@@ -136,13 +144,14 @@ inline Result<PagedCache> PagedCache::make(const PagedCacheOptions& options) {
                 cat("a KV cache of ", options.pages, " pages of ", options.page_size, " tokens; it must be 1 to ", most_pages, " pages"));
   if (options.max_context_tokens < 1)
     return fail(ErrorCode::kInvalidArgument, cat("max_context_tokens is ", options.max_context_tokens, "; it must be at least 1"));
+  if (options.window < 0) return fail(ErrorCode::kInvalidArgument, cat("window is ", options.window, " tokens; it must be 0 (all) or more"));
   return PagedCache(options, page_size);
 }
 
 inline SequenceId PagedCache::create() {
   if (free_slots_.empty()) {
-    // The pages of one sequence are distinct, hence never more than the pool has.
-    slots_.emplace_back().pages.reserve(static_cast<size_t>(std::min(pages_for(max_context_tokens_), pool_.total_pages())));
+    // Those that one sequence holds are distinct, hence never more than the pool has.
+    slots_.emplace_back().pages.reserve(static_cast<size_t>(window_ != 0 ? pages_for(max_context_tokens_) : std::min(pages_for(max_context_tokens_), pool_.total_pages())));
     free_slots_.push_back(static_cast<uint32_t>(slots_.size() - 1));
   }
   const uint32_t slot = free_slots_.back();
@@ -159,9 +168,10 @@ inline Result<SequenceId> PagedCache::fork(SequenceId id) {
   Sequence& child = slots_[*slot_of(child_id)];
   child.pages.assign(slots_[parent].pages.begin(), slots_[parent].pages.end());
   child.length = slots_[parent].length;
+  child.first = slots_[parent].first;
   child.known = slots_[parent].known;
   child.published = slots_[parent].published;
-  for (const PageId page : child.pages) share_page(page);
+  for (const PageId page : std::span(child.pages).subspan(static_cast<size_t>(child.first))) share_page(page);
   return child_id;
 }
 
@@ -201,6 +211,7 @@ inline Result<std::optional<PageCopy>> PagedCache::append(SequenceId id, int32_t
   const bool forget_last = writes_last && !sequences_share_last && prefix_.knows(last) && needed == available;
   std::optional<PageCopy> copy;
   if (writes_last && !forget_last && pool_.references(last) > 1) copy = unshare_last_page(sequence);
+  for (const int32_t seen = first_page_seen(sequence.length); sequence.first < seen; ++sequence.first) release_page(sequence.pages[static_cast<size_t>(sequence.first)]);
   for (int32_t i = 0; i < new_pages; ++i) sequence.pages.push_back(take_page());
   if (forget_last) forget_page(last);  // now that its children, idle all of them, were taken
   sequence.length = length;
@@ -211,19 +222,27 @@ inline Result<int32_t> PagedCache::pages_to_append(SequenceId id, int32_t tokens
   TESSERA_ASSIGN(const size_t slot, slot_of(id));
   const Sequence& sequence = slots_[slot];
   const bool leaves_last = tokens > 0 && page_size_.offset_of(sequence.length) != 0 && users(sequence.pages.back()) > 1;
-  return pages_for(sequence.length + tokens) - static_cast<int32_t>(sequence.pages.size()) + (leaves_last ? 1 : 0);
+  return pages_for(sequence.length + tokens) - static_cast<int32_t>(sequence.pages.size()) + (leaves_last ? 1 : 0) - pages_let_go(sequence);
 }
 
-inline Status PagedCache::truncate(SequenceId id, int32_t length) {
+// Back to the pool by the next append(): nobody else holds them.
+inline int32_t PagedCache::pages_let_go(const Sequence& sequence) const {
+  int32_t count = 0;
+  for (int32_t i = sequence.first; i < first_page_seen(sequence.length); ++i) count += users(sequence.pages[static_cast<size_t>(i)]) == 1;
+  return count;
+}
+
+inline Result<int32_t> PagedCache::truncate(SequenceId id, int32_t length) {
   TESSERA_ASSIGN(const size_t slot, slot_of(id));
   Sequence& sequence = slots_[slot];
   if (length < 0 || length > sequence.length)
     return fail(ErrorCode::kInvalidArgument, cat("truncate to ", length, " tokens; the sequence holds ", sequence.length));
+  if (first_page_seen(length) < sequence.first) length = 0;
   drop_pages(sequence, pages_for(length));
   sequence.length = length;
   sequence.known = std::min(sequence.known, page_size_.page_of(length));
   sequence.published = std::min(sequence.published, page_size_.page_of(length));
-  return {};
+  return length;
 }
 
 inline Result<int32_t> PagedCache::adopt(SequenceId id, std::span<const int32_t> ids) {
@@ -291,7 +310,7 @@ inline PagedCacheStatistics PagedCache::statistics() const {
 
 inline Result<BlockTable> PagedCache::block_table(SequenceId id) const {
   TESSERA_ASSIGN(const size_t slot, slot_of(id));
-  return BlockTable{slots_[slot].pages, slots_[slot].length, page_size_};
+  return BlockTable{slots_[slot].pages, slots_[slot].length, page_size_, slots_[slot].first};
 }
 
 inline Result<int32_t> PagedCache::length(SequenceId id) const {
@@ -340,9 +359,10 @@ inline void PagedCache::forget_page(PageId page) {
 // From the back, so that the pool hands them out again in order of position, and the prefix cache evicts the end of a text before its beginning.
 inline void PagedCache::drop_pages(Sequence& sequence, int32_t keep) {
   while (sequence.pages.size() > static_cast<size_t>(keep)) {
-    release_page(sequence.pages.back());
+    if (sequence.pages.size() > static_cast<size_t>(sequence.first)) release_page(sequence.pages.back());
     sequence.pages.pop_back();
   }
+  sequence.first = std::min(sequence.first, keep);
 }
 
 // The old page stays alive through its other owners; append() made sure that there is a page to take.

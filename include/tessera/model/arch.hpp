@@ -63,6 +63,7 @@ struct Architecture {
   std::span<const NeutralKey> neutral_keys;
   std::span<const std::string_view> other_keys;  // known and without effect here, so not worth a warning
   Result<Graph> (*build)(const StepRequest& request);
+  bool has_window = false;  // attention.sliding_window is that of every layer
 };
 
 }  // namespace tessera

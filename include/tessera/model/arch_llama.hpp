@@ -34,7 +34,6 @@ inline constexpr TensorRequirement kLlamaTensors[] = {
 
 inline constexpr NeutralKey kLlamaNeutralKeys[] = {
     {"expert_count",             0.0, "a mixture of experts"},
-    {"attention.sliding_window", 0.0, "sliding-window attention"},
     {"attention.clamp_kqv",      0.0, "clamped queries, keys and values"},
     {"attention.max_alibi_bias", 0.0, "ALiBi position biases"},
     {"attention.scale",          0.0, "an attention scale of its own"},
@@ -44,7 +43,7 @@ inline constexpr NeutralKey kLlamaNeutralKeys[] = {
 };
 
 inline constexpr std::string_view kLlamaOtherKeys[] = {
-    "vocab_size", "expert_used_count", "tensor_data_layout",
+    "vocab_size", "expert_used_count", "tensor_data_layout", "attention.sliding_window",
 };
 
 inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pairs) {
@@ -53,7 +52,7 @@ inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pa
   const int64_t tokens = request.shape.tokens;
   GraphBuilder g;
   const StepInputs in = step_inputs(g, request);
-  const AttentionShape shape{c.n_heads, c.n_kv_heads, c.head_dim, request.page_tokens};
+  const AttentionShape shape{c.n_heads, c.n_kv_heads, c.head_dim, request.page_tokens, c.window};
   const RowGroups heads{c.head_dim}, rotary = rotary_heads(c, pairs);
   const auto w = [&](const std::string& name) { return weight(g, request, name); };
   const auto project = [&](ValueId x, const std::string& name, RowGroups groups = {}) { return linear(g, request, x, name, groups); };
@@ -79,6 +78,6 @@ inline Result<Graph> build_llama_with(const StepRequest& request, RotaryPairs pa
 
 inline Result<Graph> build_llama(const StepRequest& request) { return build_llama_with(request, RotaryPairs::kNeighbours); }
 
-inline constexpr Architecture kLlama{"llama", kLlamaTensors, kLlamaNeutralKeys, kLlamaOtherKeys, build_llama};
+inline constexpr Architecture kLlama{"llama", kLlamaTensors, kLlamaNeutralKeys, kLlamaOtherKeys, build_llama, true};
 
 }  // namespace tessera

@@ -39,6 +39,7 @@ struct ModelConfig {
   int n_rot = 0;              // leading dimensions of a head that rotate, ≤ head_dim
   int vocab_size = 0;         // rows of the embedding
   int context_length = 0;     // as trained; as stretched, where the file names both
+  int window = 0;             // tokens that a token sees, itself among them; 0: all before it
   float norm_eps = 1e-5f;
   float rope_base = 10000.0f;
   std::vector<float> rope_factors;  // empty, or n_rot / 2 divisors of the rotation frequencies (rope_freqs.weight)

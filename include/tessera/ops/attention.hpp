@@ -1,4 +1,4 @@
-// attention: y[t, h] = Σ_j softmax_j(q[t, h] · K[j, kv(h)] / sqrt(head_dim)) V[j, kv(h)], j ≤ position of t, K and V in pages.
+// attention: y[t, h] = Σ_j softmax_j(q[t, h] · K[j, kv(h)] / sqrt(head_dim)) V[j, kv(h)], j ≤ position of t and in its window, K and V in pages.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -13,6 +13,7 @@ struct AttentionShape {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   int64_t page = 16;      // tokens of a page
+  int64_t window = 0;     // tokens that a token sees, itself among them; 0: all before it
 
   int64_t slices() const { return ceil_div(head_dim, 4); }
   int64_t padded_dim() const { return slices() * 4; }   // a head's channels in activations; the padding is zero
@@ -34,7 +35,7 @@ inline ValueId attention(GraphBuilder& g, ValueId q, const KvPages& kv, const At
   g.require(g[q].channels == shape.heads * shape.padded_dim() && shape.heads % shape.kv_heads == 0, cat("attention: ", g[q].channels, " channels for ", shape.heads, " heads of ", shape.head_dim));
   const ValueId y = g.activation("attention", g[q].rows, g[q].channels);
   Node node{"attention", {{"q", q}, {"k_pages", kv.k}, {"v_pages", kv.v}, {"rows", kv.rows}, {"block_tables", kv.block_tables}}, {{"y", y}},
-            {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}}};
+            {{"heads", static_cast<double>(shape.heads)}, {"kv_heads", static_cast<double>(shape.kv_heads)}, {"head_dim", static_cast<double>(shape.head_dim)}, {"page", static_cast<double>(shape.page)}, {"table_pages", static_cast<double>(kv.table_pages)}, {"window", static_cast<double>(shape.window)}}};
   if (kv.k_scales != kNoValue) node.inputs.insert(node.inputs.end(), {{"k_scales", kv.k_scales}, {"v_scales", kv.v_scales}});
   g.node(std::move(node));
   return y;
@@ -115,7 +116,7 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
   KernelCall call{.kernel = "attention",
                   .consts = {{"GROUP", group}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", context.tuning.attention_workgroup}},
                   .slots = {},
-                  .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}, {"table_pages", arg_bits(node.integer("table_pages"))}},
+                  .args = {{"scale", arg_bits(1.0f / std::sqrt(static_cast<float>(head_dim)))}, {"table_pages", arg_bits(node.integer("table_pages"))}, {"window", arg_bits(node.integer("window") == 0 ? int64_t{INT32_MAX} : node.integer("window"))}},
                   .bytes = 0};
   int lanes = 4;
   int64_t shared_bytes = 0;
@@ -146,16 +147,17 @@ inline void attention_reference(const float* q, const float* k, const float* v, 
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t h = 0; h < s.heads; ++h) {
       const int64_t kv = h / (s.heads / s.kv_heads), row = (t * s.heads + h) * s.head_dim;
-      weights.assign(static_cast<size_t>(position + t + 1), 0.0);
+      const int64_t first = s.window == 0 ? 0 : std::max<int64_t>(0, position + t + 1 - s.window);
+      weights.assign(static_cast<size_t>(position + t + 1 - first), 0.0);
       double top = -1e300, total = 0.0;
       for (size_t j = 0; j < weights.size(); ++j) {
-        for (int64_t d = 0; d < s.head_dim; ++d) weights[j] += static_cast<double>(q[row + d]) * at(k, static_cast<int64_t>(j), kv, d);
+        for (int64_t d = 0; d < s.head_dim; ++d) weights[j] += static_cast<double>(q[row + d]) * at(k, first + static_cast<int64_t>(j), kv, d);
         top = std::max(top, weights[j] /= std::sqrt(static_cast<double>(s.head_dim)));
       }
       for (double& w : weights) total += w = std::exp(w - top);
       for (int64_t d = 0; d < s.head_dim; ++d) {
         double sum = 0.0;
-        for (size_t j = 0; j < weights.size(); ++j) sum += weights[j] * at(v, static_cast<int64_t>(j), kv, d);
+        for (size_t j = 0; j < weights.size(); ++j) sum += weights[j] * at(v, first + static_cast<int64_t>(j), kv, d);
         y[row + d] = static_cast<float>(sum / total);
       }
     }

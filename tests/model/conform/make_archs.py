@@ -9,7 +9,7 @@ import hashlib, json
 from pathlib import Path
 import gguf, numpy as np, torch, transformers
 from gguf import GGMLQuantizationType as T
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +38,7 @@ MODELS = [
         1e4, rope_type="linear", factor=4.0)))),
     ("llama-yarn", "F32", LlamaForCausalLM, LlamaConfig(**sizes(60, 6, 2, 64, 305, 2, tie_word_embeddings=True, rope_parameters=rope(
         5e5, rope_type="yarn", factor=4.0, original_max_position_embeddings=64, attention_factor=1.3, beta_fast=16.0, beta_slow=2.0)))),
+    ("llama-window", "Q8_0", MistralForCausalLM, MistralConfig(**sizes(96, 6, 2, 96, 308, 2, tie_word_embeddings=True, head_dim=16, sliding_window=24, rope_parameters=rope(1e4)))),
 ]
 
 # transformers' names, per layer and not → GGUF's.
@@ -79,6 +80,7 @@ def write_keys(w, c, arch):
     w.add_name("tiny random"); w.add_block_count(c.num_hidden_layers); w.add_context_length(c.max_position_embeddings)
     w.add_embedding_length(c.hidden_size); w.add_feed_forward_length(c.intermediate_size); w.add_head_count(c.num_attention_heads)
     w.add_head_count_kv(c.num_key_value_heads); w.add_layer_norm_rms_eps(c.rms_norm_eps)
+    if getattr(c, "sliding_window", None): w.add_sliding_window(c.sliding_window)
     r = c.rope_parameters
     w.add_rope_freq_base(r["rope_theta"])
     if arch == "llama": w.add_rope_dimension_count(c.hidden_size // c.num_attention_heads); w.add_vocab_size(c.vocab_size)
@@ -142,6 +144,10 @@ def check_sensitivity(model, ids, name):
         change = np.abs(logits_of(model, ids) - before).max() / before[-1].std(); bias.data = kept
         # What a bias of K adds to q · k is the same for each key but for its rotation: the smallest effect of all.
         assert change > 0.05, (name, "a bias does not matter", change)
+    if getattr(model.config, "sliding_window", None):
+        window, model.config.sliding_window = model.config.sliding_window, None
+        assert np.abs(logits_of(model, ids)[-1] - before[-1]).max() / before[-1].std() > 0.1, (name, "the window does not matter")
+        model.config.sliding_window = window
     emb = model.model.rotary_emb
     if model.config.rope_parameters["rope_type"] == "default": return
     dim = model.config.hidden_size // model.config.num_attention_heads
