@@ -191,7 +191,6 @@ void Engine::roll(Request& request) {
   request.begin = std::min(request.begin, request.sinks);
   request.goes_on = false;
   scheduler_.give_up(request);
-  request.running = true;   // it has given back more pages than it will take
 }
 
 void Engine::end(Request& request, Result<StopReason> outcome) {

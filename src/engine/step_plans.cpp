@@ -28,16 +28,17 @@ Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options) {
     return fail(ErrorCode::kInvalidArgument, cat("context of ", pool.context_tokens, " tokens: the model was trained for 1 to ", config.context_length));
   if (pool.page_tokens < 1 || pool.page_tokens > kMostPageTokens || !std::has_single_bit(static_cast<uint32_t>(pool.page_tokens)))
     return fail(ErrorCode::kInvalidArgument, cat("KV pages of ", pool.page_tokens, " tokens: there are powers of two up to ", kMostPageTokens));
-  // Of one conversation, the page that a window begins within and a chunk that is run behind it.
   pool.window = config.window < pool.context_tokens ? config.window : 0;
-  pool.pages = pool.window == 0 ? pool.context_pages() : std::min(pool.context_pages(), static_cast<int32_t>(ceil_div(pool.window + kLargestChunk, pool.page_tokens)) + 1);
+  // Of one conversation; behind a window, what it holds at most while it is run in chunks.
+  const int32_t rolling = static_cast<int32_t>(ceil_div(pool.window + kLargestChunk, pool.page_tokens)) + 1;
+  pool.pages = pool.window == 0 ? pool.context_pages() : std::min(pool.context_pages(), rolling);
   if (options.kv_bytes == 0) return pool;
   const int64_t head_bytes = round_up(config.head_dim, 4) * byte_size(pool.type) + (pool.type == DType::kI8 ? byte_size(DType::kF32) : 0);
   const auto page_bytes = static_cast<uint64_t>(2 * int64_t{config.n_layers} * config.n_kv_heads * pool.page_tokens * head_bytes);
   if (options.kv_bytes < page_bytes)
     return fail(ErrorCode::kLimit, cat("a KV cache of ", bytes_text(options.kv_bytes), ": one page of ", pool.page_tokens, " tokens takes ", bytes_text(page_bytes)));
   pool.pages = static_cast<int32_t>(std::min<uint64_t>(options.kv_bytes / page_bytes, static_cast<uint64_t>(INT32_MAX / pool.page_tokens)));   // positions are int32
-  if (pool.window == 0) pool.context_tokens = std::min(pool.context_tokens, pool.pages * pool.page_tokens);
+  if (pool.window == 0 || pool.pages < rolling) pool.context_tokens = std::min(pool.context_tokens, pool.pages * pool.page_tokens);
   return pool;
 }
 

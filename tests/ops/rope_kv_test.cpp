@@ -192,7 +192,7 @@ std::vector<RopeCase> cases() {
     for (const int64_t head_dim : {4, 64, 80, 6})
       for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
         for (const Storage storage : kStorages)
-          if (const int pick = turn++; in_tier(pick, 11)) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage}});
+          if (const int pick = turn++; in_tier(pick, 11, 7)) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage}});
   return all;
 }
 std::string name_of_case(const testing::TestParamInfo<RopeCase>& info) {

@@ -228,6 +228,22 @@ TEST(PagedCache, PerTokenPathAllocatesNoHostMemory) {
 
 // The model: a sequence is a plain list of token values. The "device" is one int a token row; the test writes it only through block tables
 // and copies it only where a PageCopy says so, and poisons every free page. If the bookkeeping is wrong anywhere, a value is wrong.
+// The page that a copy goes to may be the one that the same append lets go of.
+TEST(PagedCache, LetsGoBehindTheWindowBeforeItTakes) {
+  PagedCache cache = cache_of(3, 4, 64, 4);
+  const SequenceId a = cache.create();
+  ASSERT_TRUE(cache.append(a, 8));
+  const SequenceId b = *cache.fork(a);
+  ASSERT_TRUE(cache.append(b, 1));   // lets go of the first page, which a holds still
+  ASSERT_EQ(cache.truncate(a, 7).value_or(-1), 7);
+  ASSERT_EQ(cache.available_pages(), 0);
+  const auto copy = cache.append(a, 1);   // the last page is b's as well, and the first one is a's alone
+  ASSERT_TRUE(copy) << copy.error().message();
+  EXPECT_EQ(*copy, (PageCopy{.from = pages_of(cache, b)[1], .to = pages_of(cache, a)[1], .tokens = 3}));
+  EXPECT_TRUE(cache.free(a) && cache.free(b));
+  EXPECT_EQ(cache.available_pages(), 3);
+}
+
 class Model {
  public:
   Model(uint32_t seed, int32_t pages, int32_t page_size, int32_t max_context, int32_t window)

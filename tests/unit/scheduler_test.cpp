@@ -20,15 +20,17 @@ using Kind = Scheduler::Kind;
 // Runs what the scheduler says, as the engine does; every chosen token is 7.
 class Script {
  public:
-  explicit Script(int32_t pages, int32_t context = 1024, bool prefix_cache = false)
-      : cache(*PagedCache::make({.pages = pages, .page_size = 16, .max_context_tokens = context, .prefix_cache = prefix_cache})), scheduler(cache) {}
+  explicit Script(int32_t pages, int32_t context = 1024, bool prefix_cache = false, int32_t window = 0)
+      : cache(*PagedCache::make({.pages = pages, .page_size = 16, .max_context_tokens = context, .window = window, .prefix_cache = prefix_cache})), scheduler(cache), window_(window) {}
 
-  // An answer of `answer` tokens to a prompt of `prompt`.
-  Work& arrives(int32_t prompt, int32_t answer) {
+  // An answer of `answer` tokens to a prompt of `prompt`; with `before`, the next turn of that one's conversation, which must not have left.
+  Work& arrives(int32_t prompt, int32_t answer, const Work* before = nullptr) {
     works.push_back(std::make_unique<Work>());
     Work& work = *works.back();
-    work.sequence = cache.create();
-    work.tokens.assign(static_cast<size_t>(prompt), static_cast<int32_t>(works.size()));
+    work.sequence = before == nullptr ? cache.create() : before->sequence;
+    work.begin = before == nullptr ? 0 : before->held;
+    if (before != nullptr) work.tokens = before->tokens;
+    work.tokens.resize(work.tokens.size() + static_cast<size_t>(prompt), static_cast<int32_t>(works.size()));
     work.remaining = answer;
     work.steps_at_once = kStepsAtOnce;
     scheduler.add(work);
@@ -67,6 +69,7 @@ class Script {
   void leave(Work& work) {
     scheduler.remove(work);
     finished.push_back(&work);
+    if (!ends) return;
     EXPECT_TRUE(cache.free(work.sequence));
   }
   int32_t busy_pages() const { return cache.statistics().live_pages; }
@@ -77,8 +80,11 @@ class Script {
   std::vector<Kind> kinds;
   std::vector<Work*> ran, finished, refused;
   int32_t tokens_of_step = 0;
+  bool ends = true;   // a conversation, with its answer
 
  private:
+  int32_t window_;
+
   // What the device will do has room, and fits its step.
   void check(const Scheduler::Next& next) {
     EXPECT_FALSE(next.works.empty());
@@ -87,6 +93,7 @@ class Script {
       const int32_t rows = next.kind == Kind::kPrefill ? next.tokens : next.steps;
       EXPECT_TRUE(work->running);
       EXPECT_EQ(*cache.length(work->sequence), work->held + rows);
+      EXPECT_LE(cache.block_table(work->sequence)->first * 16, window_ == 0 ? 0 : std::max(0, work->held - window_ + 1)) << "what the step reads is let go";
       EXPECT_TRUE(next.kind == Kind::kDecode ? work->to_run() == 1 : rows <= next.shape.tokens);
     }
     if (next.kind == Kind::kDecode) {
@@ -263,13 +270,39 @@ TEST(Scheduler, WhatTheDeviceDidNotRunIsTakenBack) {
   EXPECT_EQ(script.busy_pages(), 0);
 }
 
+// Pages for a window and a chunk are enough for a conversation of any length, turn after turn; and a second conversation waits, but is made.
+TEST(Scheduler, AWindowGoesOnInFewPages) {
+  for (const int32_t window : {20, 64, 100}) {
+    SCOPED_TRACE(window);
+    Script script((window + 128 + 15) / 16 + 1, 4096, false, window);
+    script.ends = false;
+    Work* talk = &script.arrives(700, 50);
+    script.run_all();
+    for (const int32_t prompt : {1, 100, 129, 400}) {
+      talk = &script.arrives(prompt, 200, talk);
+      script.run_all();
+      EXPECT_EQ(talk->remaining, 0);
+      EXPECT_LE(script.busy_pages(), (window + kStepsAtOnce + 15) / 16 + 1);
+    }
+    EXPECT_TRUE(script.refused.empty());
+    script.ends = true;
+    Work& again = script.arrives(30, 40, talk);
+    Work& other = script.arrives(500, 60);
+    script.run_all();
+    EXPECT_EQ(again.remaining, 0);
+    EXPECT_EQ(other.remaining, 0);
+    EXPECT_TRUE(script.refused.empty());
+    EXPECT_EQ(script.busy_pages(), 0);
+  }
+}
+
 // Arrivals, ends and cancellations at random: nobody who came before a running answer is refused, nothing is forgotten, no page is lost.
 TEST(Scheduler, RandomScriptsEndWithEveryPageBack) {
   for (uint32_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
     const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % static_cast<uint32_t>(n)); };
-    Script script(8 + below(60), 256, seed % 2 == 0);
+    Script script(8 + below(60), 256, seed % 2 == 0, seed % 4 == 1 ? 1 + below(100) : 0);
     size_t cancelled = 0;
     for (int step = 0; step < 400; ++step) {
       if (below(6) == 0 && script.scheduler.works().size() < 24) script.arrives(1 + below(100), 1 + below(60));

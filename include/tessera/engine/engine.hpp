@@ -58,7 +58,8 @@ class Engine {
 
   // Makes the answers of `mine`, together with those that other threads ask for, and calls `deliver` on this thread when there is something new, and once
   // when all have an outcome. `look` is called before it, while nobody's on_token runs: it takes over what those have left. When deliver throws, the answers
-  // are given up and it passes through. On any error a sequence is as it was, or holds less of it where the device failed to copy a page.
+  // are given up and it passes through. On any error a sequence is as it was, or holds less of it: where the device failed to copy a page, or nothing where
+  // pages behind a window were let go.
   void run(std::span<Request* const> mine, const std::function<void()>& look, const std::function<void()>& deliver);
 
  private:

@@ -62,7 +62,7 @@ struct LoadOptions {
   Precision precision = Precision::kDefault;
   KvType kv = KvType::kDefault;
   // Of the KV pages, which all sessions share: as many whole pages as fit, be it for many contexts or for a part of one (context_tokens is then no more than
-  // the pages hold); kLimit where not one does. 0: pages for context_tokens.
+  // the pages hold); kLimit where not one does. 0: pages for context_tokens, or for a sliding window and a chunk of a prompt, which such a model needs at most.
   uint64_t kv_bytes = 0;
   int32_t page_tokens = 0;                 // of a KV page, a power of two up to 256; 0: 16. A session wastes half a page on average.
   // Instead of what the device's tuning row says, and without its fallback: kLimit or kUnsupported where a matrix (an intermediate) cannot lie there.

@@ -95,10 +95,10 @@ class Scheduler {
   // Behind a window, what was run before may be needed again: the sequence then holds nothing.
   void truncate(Work& work, int32_t length) { work.held = cache_.truncate(work.sequence, length).value_or(0); }
 
-  // Pages for what is to be run, and for the token behind it; of what a window leaves behind, chunk after chunk, others have the use.
+  // Pages for what is to be run, and for the token behind it.
   int32_t wanted(const Work& work) const {
-    const int32_t most = std::min(static_cast<int32_t>(work.tokens.size()) + 1, cache_.max_context_tokens()) - work.held;
-    return cache_.pages_to_append(work.sequence, cache_.window() == 0 ? most : std::min(most, cache_.window() + static_cast<int32_t>(kLargestChunk))).value_or(0);
+    const int32_t most = std::min(static_cast<int32_t>(work.tokens.size()) + 1, cache_.max_context_tokens());
+    return cache_.pages_to_run(work.sequence, most - work.held, static_cast<int32_t>(kLargestChunk)).value_or(0);
   }
 
   void admit() {
@@ -128,6 +128,11 @@ class Scheduler {
         refuse(work, std::move(copy).error());
         return false;
       }
+      // What lies behind the windows of others is let go when they go on; now is sooner. But for those of this step: it reads what is before their new tokens.
+      const int32_t available = cache_.available_pages();
+      for (Work* other : running_)
+        if (std::ranges::find(next_.works, other) == next_.works.end()) (void)cache_.append(other->sequence, 0);
+      if (cache_.available_pages() > available) continue;
       Work& newest = *running_.back();
       if (running_.size() == 1) {
         refuse(work, std::move(copy).error());

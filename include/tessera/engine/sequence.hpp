@@ -47,7 +47,7 @@ class Sequence {
   using OnLogits = std::function<Status(std::span<const float> rows)>;
 
   // Runs `ids` behind what is there and gives the greedy choice for the token after them. `cancelled` is looked at between chunks:
-  // kCancelled then. On any error the sequence is as before, but may have lost tokens of its last page where the device failed to copy that. With `logits`, the last row (kLast) or all rows (kAll) are read back.
+  // kCancelled then. On any error the sequence is as before, but may have lost tokens of its last page where the device failed to copy that, and all where a window has gone on. With `logits`, the last row (kLast) or all rows (kAll) are read back.
   Result<int32_t> append(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr, const OnLogits& on_logits = nullptr, LogitRows rows = LogitRows::kLast) {
     TESSERA_TRY(check(ids));
     const int32_t before = length();

@@ -46,7 +46,8 @@ struct Branch;   // a Session and its Reply
 
 // One thread at a time: a call that finds another one running (also from its own on_text) gets kBusy. cancel() may be called from any thread.
 // What is in the KV cache already is never run again: every turn runs the tokens behind the longest beginning that both have in common. A new
-// conversation takes over the whole pages that another one, also one that is gone, began with.
+// conversation takes over the whole pages that another one, also one that is gone, began with. (A model with a sliding window does neither: what was
+// taken back past the window, or given up for an error, is run again from the beginning.)
 class Session {
  public:
   // Text as it becomes final: whole UTF-8 characters, never part of a stop string. Return false to end the answer.
@@ -115,6 +116,7 @@ class Session {
   Status read(Conversation& talk, std::vector<ChatMessage> messages) const;
   Result<std::string> take_back(Conversation& talk) const;
   Result<Reply> answer(Conversation talk, const GenerateOptions& options, const OnText& on_text);
+  Result<int32_t> fit(std::vector<int32_t>& tokens, int32_t sinks) const;
   Result<std::unique_ptr<Answer>> begin(std::vector<int32_t> tokens, const GenerateOptions& options);
   Result<Reply> end(Answer& answer, Conversation talk, const OnText& on_text);
   Status check(const GenerateOptions& options) const;
@@ -276,17 +278,21 @@ inline Result<std::string> Session::take_back(Conversation& talk) const {
   return question;
 }
 
+// Makes `tokens` fit the context, where they may roll on behind `sinks` of them; gives how many fell out.
+inline Result<int32_t> Session::fit(std::vector<int32_t>& tokens, int32_t sinks) const {
+  const Sequence& sequence = state_->sequence;
+  if (static_cast<int64_t>(tokens.size()) <= sequence.capacity()) return 0;
+  if (sinks > 0) return roll_context(tokens, sinks, sequence.capacity());
+  const int32_t taken = sequence.common(tokens);
+  return fail(ErrorCode::kContextFull, cat(static_cast<int32_t>(tokens.size()) - taken, " tokens do not fit: ", taken, " of the context's ", sequence.capacity(), " are taken"));
+}
+
 // The beginning of a reply to `tokens`, which the sequence keeps as much of as it can.
 inline Result<std::unique_ptr<Answer>> Session::begin(std::vector<int32_t> tokens, const GenerateOptions& options) {
   Sequence& sequence = state_->sequence;
   TESSERA_ASSIGN(TextStream stream, TextStream::create(options.stop));
   const int32_t sinks = std::min(options.sinks, sequence.capacity() / 4);
-  const bool rolls = sinks > 0 && static_cast<int64_t>(tokens.size()) > sequence.capacity();
-  const int32_t dropped = rolls ? roll_context(tokens, sinks, sequence.capacity()) : 0;
-  if (static_cast<int64_t>(tokens.size()) > sequence.capacity()) {
-    const int32_t taken = sequence.common(tokens);
-    return fail(ErrorCode::kContextFull, cat(static_cast<int32_t>(tokens.size()) - taken, " tokens do not fit: ", taken, " of the context's ", sequence.capacity(), " are taken"));
-  }
+  TESSERA_ASSIGN(const int32_t dropped, fit(tokens, sinks));
   TESSERA_ASSIGN(const int32_t kept, sequence.keep(tokens));
   auto answer = std::make_unique<Answer>(*model_.tokenizer(), std::move(stream), sequence.id(), std::move(tokens), kept, options.max_tokens, state_->cancelled);
   answer->request.sampler = options.sampler;
@@ -314,7 +320,14 @@ inline Result<Reply> Session::end(Answer& answer, Conversation talk, const OnTex
 inline Result<Reply> Session::answer(Conversation talk, const GenerateOptions& options, const OnText& on_text) {
   TESSERA_ASSIGN(const std::unique_ptr<Answer> answer, begin(std::move(talk.tokens), options));
   Request* const request = &answer->request;
-  model_.engine().run(std::span(&request, 1), [&] { answer->look(); }, [&] { answer->deliver(on_text); });
+  {
+    struct Settle {   // also when on_text throws: the sequence knows what it holds then
+      Sequence& sequence;
+      const Request& request;
+      ~Settle() { (void)sequence.settle(request.tokens); }
+    } const settle{state_->sequence, *request};
+    model_.engine().run(std::span(&request, 1), [&] { answer->look(); }, [&] { answer->deliver(on_text); });
+  }
   return end(*answer, std::move(talk), on_text);
 }
 
@@ -331,6 +344,7 @@ inline Result<std::vector<Branch>> Session::branches(std::string_view text, int3
     if (count > 1 && options.sampler.temperature == 0) return fail(ErrorCode::kInvalidArgument, cat(count, " answers at temperature 0 would all be one: give a temperature above 0"));
     Conversation talk = talk_;
     TESSERA_TRY(ask(talk, std::string(text)));
+    TESSERA_ASSIGN(const int32_t dropped, fit(talk.tokens, std::min(options.sinks, state_->sequence.capacity() / 4)));
     // The prompt is run here, but for its last token, with which each branch begins.
     TESSERA_ASSIGN(const int32_t kept, state_->sequence.keep(talk.tokens));
     const auto rest = std::span(std::as_const(talk.tokens)).first(talk.tokens.size() - 1).subspan(static_cast<size_t>(kept));
@@ -345,6 +359,7 @@ inline Result<std::vector<Branch>> Session::branches(std::string_view text, int3
       made.push_back({Session(model_, std::move(sequence), talk_), {}});
       TESSERA_ASSIGN(std::unique_ptr<Answer> answer, made.back().session.begin(talk.tokens, options));
       answer->request.sampler.attempt += static_cast<uint32_t>(i);
+      answer->request.dropped += dropped;
       answer->request.cancelled = &state_->cancelled;
       requests.push_back(&answer->request);
       answers.push_back(std::move(answer));

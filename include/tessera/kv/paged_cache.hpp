@@ -88,9 +88,12 @@ class PagedCache {
   int32_t pages_for(int32_t tokens) const { return page_size_.pages_for(tokens); }
   PageSize page_size() const { return page_size_; }
   int32_t max_context_tokens() const { return max_context_tokens_; }
-  int32_t window() const { return window_; }
+  // By a sequence that gets at most `part` tokens at once, behind a window: those, and the page within which the window begins.
+  int32_t pages_held_at_most(int32_t part) const { return pages_for(window_ + part) + 1; }
   // That append() of `tokens` takes: those gained, and one for a last page that other sequences hold too, less those it lets go of. May be below 0.
   Result<int32_t> pages_to_append(SequenceId id, int32_t tokens) const;
+  // That appending `tokens`, at most `part` at once, takes at any time: behind a window the later parts have pages that the earlier ones let go of.
+  Result<int32_t> pages_to_run(SequenceId id, int32_t tokens, int32_t part) const;
   int32_t available_pages() const { return pool_.free_pages() + prefix_.idle_pages(); }   // that append() can take
   PagedCacheStatistics statistics() const;
   const PagePool& pool() const { return pool_; }
@@ -209,9 +212,9 @@ inline Result<std::optional<PageCopy>> PagedCache::append(SequenceId id, int32_t
 
   // A page that only the prefix cache has as well is copied if there is room for that, and else forgotten and written in place.
   const bool forget_last = writes_last && !sequences_share_last && prefix_.knows(last) && needed == available;
+  for (const int32_t seen = first_page_seen(sequence.length); sequence.first < seen; ++sequence.first) release_page(sequence.pages[static_cast<size_t>(sequence.first)]);
   std::optional<PageCopy> copy;
   if (writes_last && !forget_last && pool_.references(last) > 1) copy = unshare_last_page(sequence);
-  for (const int32_t seen = first_page_seen(sequence.length); sequence.first < seen; ++sequence.first) release_page(sequence.pages[static_cast<size_t>(sequence.first)]);
   for (int32_t i = 0; i < new_pages; ++i) sequence.pages.push_back(take_page());
   if (forget_last) forget_page(last);  // now that its children, idle all of them, were taken
   sequence.length = length;
@@ -223,6 +226,15 @@ inline Result<int32_t> PagedCache::pages_to_append(SequenceId id, int32_t tokens
   const Sequence& sequence = slots_[slot];
   const bool leaves_last = tokens > 0 && page_size_.offset_of(sequence.length) != 0 && users(sequence.pages.back()) > 1;
   return pages_for(sequence.length + tokens) - static_cast<int32_t>(sequence.pages.size()) + (leaves_last ? 1 : 0) - pages_let_go(sequence);
+}
+
+inline Result<int32_t> PagedCache::pages_to_run(SequenceId id, int32_t tokens, int32_t part) const {
+  TESSERA_ASSIGN(const int32_t whole, pages_to_append(id, tokens));
+  if (window_ == 0) return whole;
+  const Sequence& sequence = slots_[*slot_of(id)];
+  const auto held = std::span(sequence.pages).subspan(static_cast<size_t>(sequence.first));
+  const auto own = static_cast<int32_t>(std::ranges::count_if(held, [&](PageId page) { return users(page) == 1; }));
+  return std::min(whole, pages_held_at_most(part) - own);
 }
 
 // Back to the pool by the next append(): nobody else holds them.
