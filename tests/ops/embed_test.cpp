@@ -77,8 +77,8 @@ std::vector<EmbedCase> cases() {
       for (const Storage weights : kStorages) {
         const std::vector<int64_t> sizes = format.block == 1 ? std::vector<int64_t>{127, 1, 3, 5} : format.block == 32 ? std::vector<int64_t>{96, 32, 160} : std::vector<int64_t>{256, 512};
         const int64_t channels = sizes[static_cast<size_t>(turn) % sizes.size()], vocab = std::array<int64_t, 3>{127, 5, 1}[static_cast<size_t>(turn / 2 % 3)];
-        const int pick = turn++;   // quick: two or three a type. The activations' storage takes turns.
-        if (full_tier() || pick % 7 == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = storage_in_turn(pick + pick / 5)}, vocab, channels});
+        const int pick = turn++;   // quick: two or three a type; full: half of all. The activations' storage takes turns.
+        if (pick % (full_tier() ? 2 : 7) == 0) all.push_back({format.type, {.width = width, .weights = weights, .activations = storage_in_turn(pick + pick / 5)}, vocab, channels});
       }
   const TestTuning buffers{.width = 4};
   // Sixteen blocks, the last one not full, of 8 · 96 numbers each, whatever the width.
