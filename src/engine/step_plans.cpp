@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "tessera/exec/executor.hpp"
+#include "tessera/kv/block_table.hpp"
 #include "tessera/model/arch_table.hpp"
 #include "tessera/plan/planner.hpp"
 
@@ -30,7 +31,8 @@ Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options) {
     return fail(ErrorCode::kInvalidArgument, cat("KV pages of ", pool.page_tokens, " tokens: there are powers of two up to ", kMostPageTokens));
   pool.window = config.window < pool.context_tokens ? config.window : 0;
   // Of one conversation; behind a window, what it holds at most while it is run in chunks.
-  const int32_t rolling = static_cast<int32_t>(ceil_div(pool.window + kLargestChunk, pool.page_tokens)) + 1;
+  TESSERA_ASSIGN(const PageSize page_size, PageSize::of(pool.page_tokens));
+  const int32_t rolling = page_size.pages_for_window(pool.window, static_cast<int32_t>(kLargestChunk));
   pool.pages = pool.window == 0 ? pool.context_pages() : std::min(pool.context_pages(), rolling);
   if (options.kv_bytes == 0) return pool;
   const int64_t head_bytes = round_up(config.head_dim, 4) * byte_size(pool.type) + (pool.type == DType::kI8 ? byte_size(DType::kF32) : 0);
@@ -38,7 +40,9 @@ Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options) {
   if (options.kv_bytes < page_bytes)
     return fail(ErrorCode::kLimit, cat("a KV cache of ", bytes_text(options.kv_bytes), ": one page of ", pool.page_tokens, " tokens takes ", bytes_text(page_bytes)));
   pool.pages = static_cast<int32_t>(std::min<uint64_t>(options.kv_bytes / page_bytes, static_cast<uint64_t>(INT32_MAX / pool.page_tokens)));   // positions are int32
+  // With fewer pages than a window goes on in, the context ends where they do.
   if (pool.window == 0 || pool.pages < rolling) pool.context_tokens = std::min(pool.context_tokens, pool.pages * pool.page_tokens);
+  if (pool.window >= pool.context_tokens) pool.window = 0;
   return pool;
 }
 

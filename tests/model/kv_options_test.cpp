@@ -170,6 +170,23 @@ TEST_F(KvOptions, ABudgetIsFilledWithWholePages) {
   EXPECT_LE(plan(path(), {.context_tokens = 64, .kv = KvType::kInt8, .kv_bytes = 100 * page}).kv, 100 * page);
 }
 
+// Fewer pages than a window goes on in: the context ends where they do, with the answer so far, not with the failure of the whole.
+TEST_F(KvOptions, ABudgetBelowTheWindowsPagesEndsTheContext) {
+  const std::string path = data_path("conform/models/llama-window.Q8_0.gguf");
+  const uint64_t page = kv_bytes(ModelFile::open(path)->config(), KvType::kHalf, 16);
+  for (const int32_t pages : {1, 4, 10, 11, 12}) {   // 11: a window of 24 and a chunk of 128, and one more
+    const auto model = Model::load(path, *shared_device(), {.context_tokens = 256, .kv_bytes = pages * page});
+    ASSERT_TRUE(model) << model.error().message();
+    EXPECT_EQ(model->context_tokens(), pages < 11 ? pages * 16 : 256);
+    EXPECT_EQ(greedy(*model, some_ids(9), 7).size(), 7u);
+    const auto all = static_cast<size_t>(model->context_tokens());
+    EXPECT_TRUE(Sequence(model->runtime()).append(some_ids(all)));
+    const auto too_long = Sequence(model->runtime()).append(some_ids(all + 1));
+    ASSERT_FALSE(too_long);
+    EXPECT_EQ(too_long.error().code(), ErrorCode::kContextFull);
+  }
+}
+
 TEST_F(KvOptions, WhatCannotBeIsAClearError) {
   const auto refused = [&](const LoadOptions& options, ErrorCode code, const std::string& said) {
     const auto model = load(options);

@@ -64,7 +64,7 @@ class Rolling : public testing::Test {
 TEST_F(Rolling, AConversationGoesOnPastTheWindowTurnAfterTurn) {
   const Model& model = window_model();
   PagedCache& cache = model.runtime()->cache();
-  ASSERT_EQ(cache.pool().total_pages(), cache.pages_held_at_most(128));
+  ASSERT_EQ(cache.pool().total_pages(), cache.page_size().pages_for_window(kWindow, 128));
   Session session(model);
   for (int turn = 0; turn < 4; ++turn) {
     const auto reply = session.reply(turn % 2 == 0 ? kLong : "and then?", of_tokens(model, 60));

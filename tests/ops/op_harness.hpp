@@ -363,7 +363,7 @@ inline const std::vector<int>& widths() {
   return all;
 }
 // Whether the n-th of a cross product runs: in the quick tier every `quick`-th; in full every `full`-th, on Vulkan every seventh: its
-// CPU driver compiles slowest. Where the length of no axis divides the step, any two axes still meet in all their values.
+// CPU driver compiles slowest. Seven has no factor in common with the length of any axis, so any two axes still meet in all their values.
 inline bool in_tier(int n, int quick, int full = 1) { return n % (!full_tier() ? quick : on_vulkan() ? 7 : full) == 0; }
 inline int width_in_turn(int n) { return widths()[static_cast<size_t>(n) % widths().size()]; }
 inline int at_most_wide(int width) { return std::min(width, widths().back()); }

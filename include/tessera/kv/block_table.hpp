@@ -29,6 +29,8 @@ class PageSize {
   int32_t page_of(int32_t position) const { return position >> log2_; }                // index into the block table
   int32_t offset_of(int32_t position) const { return position & (tokens() - 1); }     // token within that page
   int32_t pages_for(int32_t count) const { return page_of(count) + (offset_of(count) == 0 ? 0 : 1); }
+  // That a sequence ever holds whose tokens see `window`, if it gets at most `part` tokens at once: those, and the page within which the window begins.
+  int32_t pages_for_window(int32_t window, int32_t part) const { return pages_for(window + part) + 1; }
 
  private:
   int log2_ = 4;

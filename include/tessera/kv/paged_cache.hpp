@@ -88,8 +88,6 @@ class PagedCache {
   int32_t pages_for(int32_t tokens) const { return page_size_.pages_for(tokens); }
   PageSize page_size() const { return page_size_; }
   int32_t max_context_tokens() const { return max_context_tokens_; }
-  // By a sequence that gets at most `part` tokens at once, behind a window: those, and the page within which the window begins.
-  int32_t pages_held_at_most(int32_t part) const { return pages_for(window_ + part) + 1; }
   // That append() of `tokens` takes: those gained, and one for a last page that other sequences hold too, less those it lets go of. May be below 0.
   Result<int32_t> pages_to_append(SequenceId id, int32_t tokens) const;
   // That appending `tokens`, at most `part` at once, takes at any time: behind a window the later parts have pages that the earlier ones let go of.
@@ -234,7 +232,7 @@ inline Result<int32_t> PagedCache::pages_to_run(SequenceId id, int32_t tokens, i
   const Sequence& sequence = slots_[*slot_of(id)];
   const auto held = std::span(sequence.pages).subspan(static_cast<size_t>(sequence.first));
   const auto own = static_cast<int32_t>(std::ranges::count_if(held, [&](PageId page) { return users(page) == 1; }));
-  return std::min(whole, pages_held_at_most(part) - own);
+  return std::min(whole, page_size_.pages_for_window(window_, part) - own);
 }
 
 // Back to the pool by the next append(): nobody else holds them.
