@@ -51,6 +51,7 @@ struct TestTuning {
   Storage activations = Storage::kBuffer;
   DType activation_type = DType::kF32;
   int workgroup = 4;     // small, so that small shapes have several workgroups; a power of two
+  int gemv_lanes = 0;    // above a matrix's blocks: lanes of a workgroup of 8 and more share them
   int blocks_a_lane = 1;
   int tokens_a_lane = 4;
   int parts = 1;         // objects of a weight, at least
@@ -63,6 +64,7 @@ struct TestTuning {
     Tuning t;
     t.vector_width = t.words.vector_width = width;
     t.gemv_workgroup = t.gemm_workgroup = t.row_workgroup = t.item_workgroup = t.attention_workgroup = workgroup;
+    t.gemv_lanes = gemv_lanes;
     t.gemv_blocks = blocks_a_lane;
     t.gemm_tokens = tokens_a_lane;
     t.weight_storage = {weights, true};
@@ -76,7 +78,7 @@ struct TestTuning {
     return t;
   }
   DotForm dot_form() const { return dot.value_or(int8 && width == 8 ? DotForm::kPairs : DotForm::kPlain); }
-  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), interleave > 1 ? cat("_by", interleave) : "", int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
+  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), interleave > 1 ? cat("_by", interleave) : "", gemv_lanes > 0 ? cat("_shared", workgroup / 4) : "", int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
   std::string name_of_activations() const { return cat(name_of(activations), activation_type == DType::kF16 ? "_f16" : ""); }
   // The nearest numbers that activations can hold.
   Matrix stored(Matrix m) const {

@@ -19,7 +19,8 @@ namespace tessera {
 
 struct Tuning {
   int vector_width = 4;        // W: rows of a weight block, lanes of floatw
-  int gemv_workgroup = 64;     // lanes; each owns a block of W rows
+  int gemv_workgroup = 64;     // lanes; each owns a block of W rows, or shares one with others
+  int gemv_lanes = 4096;       // that keep the device busy: where a matrix has fewer blocks, lanes share each block's columns. 0: they never do
   int gemv_blocks = 1;         // blocks a lane walks one after the other
   int gemv_unit_groups = 0;    // where not 0, as many blocks as leave this many workgroups for each compute unit of the device
   int gemm_workgroup = 64;
@@ -49,6 +50,14 @@ struct Tuning {
     const int64_t lanes = int64_t{gemv_workgroup} * gemv_unit_groups * compute_units;
     return lanes == 0 ? gemv_blocks : std::max<int64_t>(1, ceil_div(blocks, lanes));
   }
+
+  // Lanes of a GEMV's workgroup that share the columns, `groups` of them, of a block. Four neighbours keep reading neighbouring blocks: 64 bytes of 4-bit rows.
+  int64_t gemv_split_of(int64_t blocks, int64_t groups) const {
+    constexpr int64_t kNeighbours = 4;
+    int64_t split = 1;
+    while (blocks * split < gemv_lanes && split * 2 <= groups && gemv_workgroup % (split * 2 * kNeighbours) == 0) split *= 2;
+    return split;
+  }
 };
 
 // Members left out keep what the rows before them said.
@@ -57,7 +66,7 @@ struct TuningRow {
   std::optional<Api> api{};
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
-  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
+  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
       attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{};
   std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
@@ -76,6 +85,7 @@ template <class TheTuning, class Visitor>
 void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("vector_width", tuning.vector_width, row.vector_width);
   visit("gemv_workgroup", tuning.gemv_workgroup, row.gemv_workgroup);
+  visit("gemv_lanes", tuning.gemv_lanes, row.gemv_lanes);
   visit("gemv_blocks", tuning.gemv_blocks, row.gemv_blocks);
   visit("gemv_unit_groups", tuning.gemv_unit_groups, row.gemv_unit_groups);
   visit("gemm_workgroup", tuning.gemm_workgroup, row.gemm_workgroup);
@@ -109,6 +119,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kCpu,
        .vector_width = 8,
        .gemv_workgroup = 1,
+       .gemv_lanes = 0,
        .gemv_unit_groups = 4,
        .gemm_workgroup = 1,
        .gemm_tokens = 8,
@@ -127,6 +138,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .api = Api::kVulkan,
        .family = GpuFamily::kCpu,
        .gemv_workgroup = 16,
+       .gemv_lanes = 0,
        .gemm_workgroup = 16,
        .gemm_tokens = 8,
        .row_workgroup = 8,
