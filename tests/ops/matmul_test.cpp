@@ -289,7 +289,7 @@ std::vector<MatmulCase> shared_cases() {
   for (const WeightFormat& format : kWeightFormats)
     for (const bool int8 : {false, true}) {
       if (int8 && (!is_quantized(format.type) || format.codebook != nullptr)) continue;
-      const int workgroup = 8 << turn % 3, columns = format.block == 1 ? 127 : std::max(320, static_cast<int>(format.block));
+      const int workgroup = 8 << turn % 3, columns = format.block == 1 ? 127 : format.block == 32 ? 320 : 512;
       cases.push_back({.type = format.type, .tuning = {.width = turn % 4 == 3 ? at_most_wide(8) : 4, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn), .workgroup = workgroup, .gemv_lanes = 1024, .blocks_a_lane = 1 + turn / 2 % 2, .interleave = turn % 2 == 0 ? 4 : 1, .int8 = int8},
                        .rows = kRows[turn % 3], .columns = {columns}, .norm = turn % 5 < 2, .residual = turn % 3 == 1, .gated = turn % 4 == 2, .bias = turn % 7 == 3, .exact_bytes = int8 && turn % 5 > 1});
       ++turn;
