@@ -33,6 +33,8 @@ struct Tuning {
   int attention_keys = 16;     // of a tile of attention at most; a multiple of 4
   int attention_row_keys = 256;  // of attention of one row: how many scores there are before values are read; a multiple of 16
   int attention_row_block = 4;   // of these, what a lane multiplies with the queries at once
+  int attention_groups = 64;     // workgroups that keep the device busy: behind a long context as many share the keys of few rows and kv heads. 0: never
+  int attention_long = 512;      // tokens from which a context is long
   bool int8_activations = false;  // products of quantized weights: x rounded to bytes, in groups of 32, and packed dots
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
   StorageChoice weight_storage;
@@ -58,6 +60,14 @@ struct Tuning {
     while (blocks * split < gemv_lanes && split * 2 <= groups && gemv_workgroup % (split * 2 * kNeighbours) == 0) split *= 2;
     return split;
   }
+
+  // Workgroups that share the keys of one, where attention over a long context has only `groups`.
+  int64_t attention_splits_of(int64_t groups) const {
+    constexpr int64_t kMost = 16;   // of what one lane puts together
+    int64_t splits = 1;
+    while (groups * splits < attention_groups && splits < kMost) splits *= 2;
+    return splits;
+  }
 };
 
 // Members left out keep what the rows before them said.
@@ -67,7 +77,7 @@ struct TuningRow {
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
-      attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{};
+      attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
   std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
@@ -98,6 +108,8 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("attention_keys", tuning.attention_keys, row.attention_keys);
   visit("attention_row_keys", tuning.attention_row_keys, row.attention_row_keys);
   visit("attention_row_block", tuning.attention_row_block, row.attention_row_block);
+  visit("attention_groups", tuning.attention_groups, row.attention_groups);
+  visit("attention_long", tuning.attention_long, row.attention_long);
   visit("int8_activations", tuning.int8_activations, row.int8_activations);
   visit("dot", tuning.words.dot, row.dot);
   visit("fuse_norm", tuning.fuse_norm, row.fuse_norm);
@@ -129,6 +141,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_keys = 32,
        .attention_row_keys = 64,
        .attention_row_block = 1,
+       .attention_groups = 8,
        .int8_activations = true,
        .dot = DotForm::kPairs},
       {.why = "Vulkan's CPU driver (lavapipe) runs a subgroup as the lanes of one vector and a workgroup on one core: workgroups of one or two subgroups of 8. "
@@ -146,6 +159,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_workgroup = 8,
        .attention_block = 6,
        .attention_keys = 32,
+       .attention_groups = 8,
        .fuse_norm = false,
        .subgroups = true,
        .weight_storage = Storage::kImageBuffer,
