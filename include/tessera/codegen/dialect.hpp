@@ -188,6 +188,11 @@ float4 sums_of_lanes_16_(float16 a, float16 b, float16 c, float16 d) { return su
   const vec4 ab = vec4(a.xy, b.xy) + vec4(a.zw, b.zw), cd = vec4(c.xy, d.xy) + vec4(c.zw, d.zw);
   return vec4(ab.xz, cd.xz) + vec4(ab.yw, cd.yw);
 })"},
+    {.name = "prefetch_", .opencl = R"(#ifdef __x86_64__
+#define prefetch_(p) __builtin_prefetch(p)
+#else
+#define prefetch_(p)
+#endif)"},
     {.name = "rotate_pairs_", .opencl = R"(float{W} rotate_pairs_(float{W} v, float{W} a) {
   float{W} r;
   r.even = v.even * a.even - v.odd * a.odd;
