@@ -19,8 +19,7 @@ inline void split_context(Graph& graph, const Tuning& tuning) {
     const ValueId part_sums = add_value(graph, std::move(sums)), part_tops = add_value(graph, std::move(tops));
     Node combine{"attention_combine", {{"part_sums", part_sums}, {"part_tops", part_tops}}, {{"y", y}}, {{"heads", static_cast<double>(heads)}, {"head_dim", node.attribute("head_dim")}, {"splits", static_cast<double>(splits)}}};
     std::erase_if(node.outputs, [](const auto& output) { return output.first == "y"; });
-    set_role(node.outputs, "part_sums", part_sums);
-    set_role(node.outputs, "part_tops", part_tops);
+    node.outputs.insert(node.outputs.begin(), {{"part_sums", part_sums}, {"part_tops", part_tops}});
     node.attributes["splits"] = static_cast<double>(splits);
     nodes.push_back(std::move(node));
     nodes.push_back(std::move(combine));
