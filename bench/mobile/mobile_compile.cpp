@@ -167,7 +167,7 @@ class Driver {
         values.push_back(value);
       }
     }
-    std::cout << "shader " << path << '\n';
+    std::cout << "shader " << path << std::endl;   // what the compiler itself prints comes behind it
     std::ifstream file(path, std::ios::binary);
     const std::string bytes(std::istreambuf_iterator<char>(file), {});
     std::vector<uint32_t> code(bytes.size() / 4);
@@ -220,7 +220,6 @@ class Driver {
                                        layout, nullptr, 0};
     VkPipeline pipeline;
     const VkResult result = CALL(instance_, vkCreateComputePipelines)(device_, nullptr, 1, &create, nullptr, &pipeline);
-    std::cout << std::flush;
     if (result != VK_SUCCESS) {
       std::cout << "error=vkCreateComputePipelines gave VkResult " << result << '\n';
       return;

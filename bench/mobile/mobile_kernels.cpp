@@ -1,5 +1,6 @@
 // mobile_kernels FOLDER PROFILE.json…: writes as SPIR-V every program that the plans of three models have for the devices of the profiles (tests/data/devices),
 // and FOLDER/kernels.json, which says what each is. No device is opened, and no model file is needed: the models' shapes are those published, in sparse files.
+// no-dots:PROFILE.json stands for the same device with a driver that reports no packed dots.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -47,8 +48,10 @@ Result<std::string> read_text(const std::string& path) {
 
 // "gemv blk.0.ffn_down.weight" → "gemv ffn_down"
 std::string short_label(std::string label) {
-  if (const size_t at = label.find("blk."); at != std::string::npos) label.erase(at, label.find('.', at + 4) + 1 - at);
-  if (const size_t at = label.find(".weight"); at != std::string::npos) label.erase(at, 7);
+  for (size_t at = 0; (at = label.find("blk.")) != std::string::npos;) label.erase(at, label.find('.', at + 4) + 1 - at);
+  for (size_t at = 0; (at = label.find(".weight")) != std::string::npos;) label.erase(at, 7);
+  for (char& c : label)
+    if (c == '|') c = '&';   // gate and up by turns; | parts the columns of bench/mobile/budgets.txt
   return label;
 }
 
@@ -118,10 +121,14 @@ Status run(const std::string& folder, const std::vector<std::string>& profiles) 
   }
   Writer writer(folder);
   ordered_json devices = ordered_json::object();
-  for (const std::string& path : profiles) {
+  for (std::string path : profiles) {
+    constexpr std::string_view kNoDots = "no-dots:";
+    const bool dots = !path.starts_with(kNoDots);
+    if (!dots) path.erase(0, kNoDots.size());
     TESSERA_ASSIGN(const std::string text, read_text(path));
     auto info = device_info_from_any_json(text);
     if (!info) return fail(std::move(info).error().within(path));
+    info->packed_dots = info->packed_dots && dots;
     TESSERA_ASSIGN(devices[std::filesystem::path(path).stem().stem().string()], device_kernels(*info, files, writer));
   }
   std::ofstream out(folder + "/kernels.json");
@@ -135,7 +142,7 @@ Status run(const std::string& folder, const std::vector<std::string>& profiles) 
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: mobile_kernels FOLDER PROFILE.json...\n");
+    std::fprintf(stderr, "usage: mobile_kernels FOLDER [no-dots:]PROFILE.json...\n");
     return 2;
   }
   const tessera::Status status = tessera::run(argv[1], std::vector<std::string>(argv + 2, argv + argc));
