@@ -14,7 +14,7 @@ class Gpu:
     name: str
     profile: str        # of tests/data/devices
     chip: str           # what the kernel shim is told
-    most_waves: int     # that a core holds: of Adreno, as Mesa counts them; of Mali, threads: 2 with up to 32 registers a lane, else 1
+    most_waves: int     # that a core holds: of Adreno, of 64 lanes; of Mali, threads: 2 with up to 32 registers a lane, else 1
     subgroup: int       # lanes; 0: none reported
     halves: bool        # computes in halves
     signed_dot: bool    # integerDotProduct4x8BitPackedSignedAccelerated
@@ -43,6 +43,7 @@ class Shader:
     macs: int = 0            # multiply-accumulates of a lane in one round of the loop over K; 0: not a product
     inner_rounds: tuple = (1,)   # of the loops inside that loop, in order; the last number is for all that follow
     loop: int = -1           # which of the outermost loops is the loop over K
+    innermost: bool = False  # it has no loop inside: which of those
 
 
 @dataclass
@@ -113,8 +114,8 @@ def bifrost_code(text: str) -> list:
     return [tuple(line) for line in code]
 
 
-def loop_cost(code: list, which: int, inner_rounds: tuple) -> int:
-    """Instructions of one round of the outermost loop `which` (-1: the last one); loops directly inside it run inner_rounds times, loops inside these once."""
+def loop_cost(code: list, shader: Shader) -> int:
+    """Instructions of one round of the loop over K. Loops directly inside it run inner_rounds times, loops inside these once."""
     ends = {}
     for at, (_, target) in enumerate(code):
         if target is not None and target <= at:
@@ -129,9 +130,10 @@ def loop_cost(code: list, which: int, inner_rounds: tuple) -> int:
 
     if not loops:
         return 0
-    chosen = outermost(loops)[which]
+    leaves = [span for span in loops if not any(span[0] <= other[0] and other[1] <= span[1] and other != span for other in loops)]
+    chosen = (leaves if shader.innermost else outermost(loops))[shader.loop]
     inside = outermost([span for span in loops if chosen[0] <= span[0] and span[1] <= chosen[1] and span != chosen])
-    rounds = [inner_rounds[min(n, len(inner_rounds) - 1)] for n in range(len(inside))]
+    rounds = [shader.inner_rounds[min(n, len(shader.inner_rounds) - 1)] for n in range(len(inside))]
     return cost(chosen) + sum((n - 1) * cost(span) for n, span in zip(rounds, inside))
 
 
@@ -149,7 +151,7 @@ def parse(gpu: Gpu, shader: Shader, text: str) -> Figures:
         figures.values = {
             "instructions": number("Instruction Count"),
             "registers": number("Registers used") + (number("Half-registers used") + 1) // 2,
-            "waves": number("Max Waves Per Core"),
+            "waves": min(gpu.most_waves, number("Max Waves Per Core") * number("Subgroup") // 64),   # a wave of 128 lanes is two
             "spills": number("STP Count") + number("LDP Count"),
         }
         code = adreno_code(figures.assembly)
@@ -171,7 +173,7 @@ def parse(gpu: Gpu, shader: Shader, text: str) -> Figures:
         }
         code = (valhall_code if valhall else bifrost_code)(figures.assembly)
     if shader.macs:
-        figures.per_mac = loop_cost(code, shader.loop, shader.inner_rounds) / shader.macs
+        figures.per_mac = loop_cost(code, shader) / shader.macs
     return figures
 
 
@@ -181,7 +183,8 @@ class Compilers:
     def __init__(self, drivers: Path, program: Path, cache: Path):
         self.drivers, self.program = drivers, program
         self.version = (drivers / "version").read_text().strip()
-        self.cache = cache / self.version
+        asked = hashlib.sha256((Path(__file__).parent / "mobile_compile.cpp").read_bytes()).hexdigest()[:8]
+        self.cache = cache / f"{self.version}-{asked}"
         self.digests = {}
 
     def _kept(self, gpu: Gpu, shader: Shader) -> Path:

@@ -229,6 +229,11 @@ class Driver {
   }
 
   void print(VkPipeline pipeline) {
+    VkPipelineInfoKHR info{VK_STRUCTURE_TYPE_PIPELINE_INFO_KHR, nullptr, pipeline};
+    VkPipelineExecutablePropertiesKHR properties{VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR, nullptr, 0, {}, {}, 0};
+    uint32_t one = 1;
+    CALL(instance_, vkGetPipelineExecutablePropertiesKHR)(device_, &info, &one, &properties);
+    std::cout << "Subgroup=" << properties.subgroupSize << '\n';
     VkPipelineExecutableInfoKHR which{VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR, nullptr, pipeline, 0};
     uint32_t count = 0;
     const auto statistics_of = CALL(instance_, vkGetPipelineExecutableStatisticsKHR);

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -16,13 +17,13 @@ JOBS = [("q4_0", "llama-1b q4_0"), ("q4_1", "smollm2-135m q4_1"), ("q4_k", "llam
 
 
 def shader_of(folder: Path, kernel: dict) -> Shader:
-    """With what is known of the loops in kernels/gemv*.kernel and gemm*.kernel: they walk K in groups, last of all; gemm walks a group's words in a loop inside."""
+    """With what is known of the loops in kernels/gemv*.kernel and gemm*.kernel: they walk K in groups, in the last loop; gemm walks a group's words in a loop inside."""
     consts, name = kernel["consts"], kernel["kernel"].split()[1]
     path = str(folder / kernel["file"])
     if not name.startswith(("gemv", "gemm")):
         return Shader(path)
     macs = consts["GROUP"] * kernel["width"] * consts.get("TM", 1)
-    return Shader(path, (), macs, (consts["GROUP"] // 4 // consts["FOURS"],) if name == "gemm" else (1,))
+    return Shader(path, (), macs, (consts["GROUP"] // 4 // consts["FOURS"],) if name == "gemm" else (1,), innermost=name.startswith("gemv"))
 
 
 def our_kernels(folder: Path) -> dict:
@@ -51,7 +52,7 @@ def budget_of(figures) -> dict:
 
 def write_budgets(path: Path, version: str, measured: dict) -> None:
     lines = ["# Limits of tests/CMakeLists.txt's mobile/budgets, a line a program: what Mesa's compilers made of it. Rewritten by `bash bench/mobile/run.sh --update`.",
-             "# loop: instructions in the loop over K for 32 multiply-accumulates. waves: that a core holds; of Mali, 2 with at most 32 registers a lane.", f"mesa {version}"]
+             "# loop: instructions in the loop over K for 32 multiply-accumulates. waves: of 64 lanes, that a core of Adreno holds (16 at most); of Mali, 2 with at most 32 registers a lane.", f"mesa {version}"]
     for (gpu, model, kernel), figures in sorted(measured.items(), key=lambda item: (item[0][0].name, *item[0][1:])):
         lines.append(f"{gpu.name} | {model} | {kernel} | " + " ".join(f"{name} {value:g}" for name, value in budget_of(figures).items()))
     path.write_text("\n".join(lines) + "\n")
@@ -139,6 +140,10 @@ def print_targets(measured: dict, llama: dict) -> None:
                 theirs = min(llama[gpu, form, kind].per_mac for form in ("gemv", "gemv_int8"))
                 ratios.append((figures.per_mac / theirs, f"{gpu.name} {kind}"))
     print(f"  GEMV loop against llama.cpp's, at most 0.8 (goal 0.5): greatest {max(ratios)[0]:.2f} ({max(ratios)[1]}), least {min(ratios)[0]:.2f} ({min(ratios)[1]})")
+    plain = sorted({f"{gpu.name} {kernel}" for (gpu, _, kernel), figures in measured.items() if "_int8 " in kernel and not re.search(r"\bdp[24]acc", figures.assembly)})
+    print(f"  packed dots are native instructions in every program that has them: {'yes' if not plain else 'no'}")
+    for line in plain:
+        print("    " + line)
     missing = sorted({f"{gpu.name} {kernel}: {', '.join(figures.needs)}" for (gpu, _, kernel), figures in measured.items() if figures.needs})
     print(f"  no program needs what its GPU lacks: {'yes' if not missing else 'no'}")
     for line in missing:

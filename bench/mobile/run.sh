@@ -62,5 +62,5 @@ step "our kernels as SPIR-V" "the plan or the kernel that fails is named above" 
   "$devices"/adreno-{630,650,660,730,740,750}.vulkan.json "$devices/mali-g52.vulkan.json" "no-dots:$devices/mali-g610.vulkan.json"
 say "compiling them for 8 GPUs …"
 status=0
-/usr/bin/python3 "$root/bench/mobile/report.py" --drivers "$drivers" --compile "$programs/mobile_compile" --kernels "$kernels" --cache "$cache/results" "${report[@]}" || status=$?
+/usr/bin/python3 -B "$root/bench/mobile/report.py" --drivers "$drivers" --compile "$programs/mobile_compile" --kernels "$kernels" --cache "$cache/results" "${report[@]}" || status=$?
 exit "$status"
