@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # fetch_mobile_drivers: Mesa's Vulkan drivers for Adreno (turnip) and Mali (panvk) with kernel drivers that do nothing, built from Debian's source package,
-# so that compute shaders can be compiled by the compilers of GPUs that are not here. Source it behind examples/setup.sh.
+# so that compute shaders can be compiled by the compilers of GPUs that are not here. Source it behind examples/setup.sh, with `root` set.
 
 kMesaSuite=trixie           # Debian 12's own Mesa is older than what is known of A750 and G610
 kMesonPackages="meson==1.8.2 mako==1.3.10 packaging==25.0 pyyaml==6.0.2"
@@ -19,7 +19,7 @@ unpack_mesa() {
   rm -rf "$folder/unpacked"
   mkdir "$folder/unpacked"
   tar -xf "$folder"/mesa_*.orig.tar.xz -C "$folder/unpacked" || return 1
-  /usr/bin/python3 "$root/bench/mobile/add_gpus.py" "$folder"/unpacked/*/src/freedreno/drm-shim/freedreno_noop.c || return 1
+  /usr/bin/python3 "${root:?}/bench/mobile/add_gpus.py" "$folder"/unpacked/*/src/freedreno/drm-shim/freedreno_noop.c || return 1
   sed -n 's/^Version: //p' "$folder"/mesa_*.dsc | head -n 1 >"$folder/version"
   mv "$folder"/unpacked/* "$folder/mesa"
 }
@@ -48,8 +48,11 @@ fetch_mobile_drivers() (
   folder=$(cache_folder mobile "the mobile drivers") || exit 1
   drivers=$folder/drivers
   if [ ! -f "$drivers/version" ]; then
-    [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null || { warn "the mobile drivers are built from Debian's sources on x86-64"; exit 1; }
-    install_packages bison flex pkg-config ninja-build libdrm-dev libexpat1-dev zlib1g-dev g++ python3-venv dpkg-dev libvulkan-dev || exit 1
+    if [ "$(uname -m)" != x86_64 ] || ! command -v apt-get >/dev/null; then
+      warn "the mobile drivers are built from Debian's sources on x86-64"
+      exit 1
+    fi
+    install_packages bison flex pkg-config ninja-build libdrm-dev libexpat1-dev zlib1g-dev g++ python3-venv dpkg-dev libvulkan-dev glslang-tools || exit 1
     mkdir -p "$folder/work" || exit 1
     exec {lock}>"$folder/lock"
     flock "$lock"   # two of them would build in one folder

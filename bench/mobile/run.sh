@@ -60,6 +60,7 @@ trap 'rm -rf "$kernels"' EXIT
 trap 'exit 130' INT TERM
 step "our kernels as SPIR-V" "the plan or the kernel that fails is named above" "$programs/mobile_kernels" "$kernels" \
   "$devices"/adreno-{630,650,660,730,740,750}.vulkan.json "$devices/mali-g52.vulkan.json" "no-dots:$devices/mali-g610.vulkan.json"
+if [ -d "$cache/results" ]; then find "$cache/results" -type f -mtime +30 -delete; fi   # what compilers said of kernels as they were
 say "compiling them for 8 GPUs …"
 status=0
 /usr/bin/python3 -B "$root/bench/mobile/report.py" --drivers "$drivers" --compile "$programs/mobile_compile" --kernels "$kernels" --cache "$cache/results" "${report[@]}" || status=$?
