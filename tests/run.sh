@@ -7,6 +7,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=examples/setup.sh
 source "$root/examples/setup.sh"
+# shellcheck source=bench/mobile/drivers.sh
+source "$root/bench/mobile/drivers.sh"
 
 tier=quick
 if [ "${1:-}" = --full ]; then tier=full; shift; fi
@@ -30,6 +32,9 @@ if [ "$tier" = full ] && [ -z "${TESSERA_TEST_INTEL_OPENCL:-}" ]; then
   TESSERA_TEST_INTEL_OPENCL=$(fetch_intel_opencl) || { warn "no OpenCL driver of Intel's: the tests on it will be skipped"; TESSERA_TEST_INTEL_OPENCL=""; }
 fi
 export TESSERA_TEST_INTEL_OPENCL=${TESSERA_TEST_INTEL_OPENCL:-}
+
+# Compilers of mobile GPUs, for the test mobile/budgets.
+if [ "$tier" = full ]; then fetch_mobile_drivers >/dev/null || warn "no compilers of mobile GPUs: mobile/budgets will be skipped"; fi
 
 # run_tests TITLE FOLDER CTEST_ARGUMENTS…: ctest's own output, live.
 run_tests() {

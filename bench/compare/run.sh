@@ -13,8 +13,9 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # shellcheck source=examples/setup.sh
 source "$root/examples/setup.sh"
+# shellcheck source=bench/common/llama.sh
+source "$root/bench/common/llama.sh"
 
-kLlamaPackage="llama-cpp-python==0.3.36"
 kTinygradPackage="tinygrad==0.13.0"   # of 0.14.0's package a folder that it imports is missing
 
 rounds=5 prompt=512 answer=128 out=$root/build/compare
@@ -45,16 +46,6 @@ build_tessera "$root/build/release" tessera-bench -D CMAKE_BUILD_TYPE=Release -D
 ours=$root/build/release/bin/tessera-bench
 
 # --- llama.cpp ------------------------------------------------------------------------------------------------------------------------
-# The validation layer's settings need newer Vulkan headers than Debian's, and nothing that is measured: that block is left out.
-unpack_llama() {
-  local temporary
-  temporary=$(temporary_beside "$folder")
-  "${python:?}" -m pip download --disable-pip-version-check --no-deps --no-binary llama-cpp-python --dest "$temporary" "$kLlamaPackage" || return 1
-  tar -xzf "$temporary"/llama_cpp_python-*.tar.gz -C "$temporary" || return 1
-  sed -i -e '/std::vector<vk::LayerSettingEXT> settings = {/,/vk::LayerSettingsCreateInfoEXT layer_setting_info(settings);/d' -e 's/, &layer_setting_info);/);/' \
-    -e 's/const bool layer_settings = ggml_vk_instance_layer_settings_available();/const bool layer_settings = false;/' "$temporary"/llama_cpp_python-*/vendor/llama.cpp/ggml/src/ggml-vulkan/ggml-vulkan.cpp || return 1
-  mv "$temporary"/llama_cpp_python-*/ "$llama" && rm -rf "$temporary"
-}
 # build_llama NAME CMAKE_OPTIONS…
 build_llama() {
   local build=$folder/llama-$1
@@ -62,10 +53,8 @@ build_llama() {
   cmake -S "$llama/vendor/llama.cpp" -B "$build" -G Ninja -D CMAKE_BUILD_TYPE=Release -D GGML_NATIVE=ON -D GGML_CCACHE=OFF -D BUILD_SHARED_LIBS=OFF -D LLAMA_CURL=OFF -D LLAMA_OPENSSL=OFF \
     -D LLAMA_BUILD_TESTS=OFF -D LLAMA_BUILD_EXAMPLES=OFF -D LLAMA_BUILD_SERVER=OFF -D LLAMA_BUILD_APP=OFF "$@" && nice -n 15 cmake --build "$build" -j "$jobs" --target llama-bench
 }
-llama=$folder/${kLlamaPackage//-/_}
-llama=${llama/==/-}
+llama=$(fetch_llama)
 network="see to the network and run this again"
-if [ ! -d "$llama" ]; then step "llama.cpp: fetching its source, 77 MB" "$network" unpack_llama; fi
 if [ ! -x "$folder/llama-cpu/bin/llama-bench" ]; then step "llama.cpp for this CPU: building, about 10 minutes" "the compiler's errors are above" build_llama cpu; fi
 if ! without vulkan && [ ! -x "$folder/llama-vulkan/bin/llama-bench" ]; then
   step "llama.cpp for Vulkan: building, about 20 minutes" "the compiler's errors are above; WITHOUT=vulkan leaves it out" build_llama vulkan -D GGML_VULKAN=ON

@@ -11,6 +11,8 @@
 #include <set>
 #include <vector>
 
+#include "tessera/ops/matmul.hpp"
+
 namespace tessera {
 namespace {
 
@@ -83,6 +85,27 @@ TEST(TuningRows, SpecialRowsWinAndDevicesLimitThem) {
   EXPECT_FALSE(tuning_for(all.at("mali-g610")).words.subgroups);
 }
 
+// What Mesa's compilers showed (bench/mobile): spills and registers, where a kernel keeps more than a lane holds.
+TEST(TuningRows, LanesOfPhonesKeepWhatTheirRegistersHold) {
+  const auto all = profiles();
+  const auto tokens = [&](const char* name) { return std::pair(tuning_for(all.at(name)).gemm_tokens, tuning_for(all.at(name)).gemm_gated_tokens); };
+  EXPECT_EQ(tokens("adreno-630"), std::pair(8, 4));
+  EXPECT_EQ(tokens("adreno-650"), std::pair(4, 2));
+  EXPECT_EQ(tokens("adreno-660"), std::pair(4, 4));
+  EXPECT_EQ(tokens("adreno-740"), std::pair(4, 0));
+  EXPECT_EQ(tokens("mali-g52"), std::pair(4, 2));
+  EXPECT_EQ(tokens("mali-g610"), std::pair(4, 2));
+  for (const char* name : {"adreno-630", "adreno-650", "mali-g52", "mali-g610"}) EXPECT_FALSE(tuning_for(all.at(name)).fuse_norm) << name;
+  for (const char* name : {"adreno-660", "adreno-730", "adreno-740"}) EXPECT_TRUE(tuning_for(all.at(name)).fuse_norm) << name;
+  // Of rows of x too long for shared memory to hold many of them, a workgroup serves more lanes; the one lane of a CPU's workgroup stays alone.
+  const Tuning phone = tuning_for(all.at("adreno-740"));
+  EXPECT_EQ(ops::int8_gemv_workgroup(2048, phone), 64);
+  EXPECT_EQ(ops::int8_gemv_workgroup(8192, phone), 128);
+  Tuning cpu = phone;
+  cpu.gemv_workgroup = 1;
+  EXPECT_EQ(ops::int8_gemv_workgroup(8192, cpu), 1);
+}
+
 TEST(TuningRows, PackedDotsNeedTheirInstructions) {
   const auto all = profiles();
   EXPECT_EQ(tuning_for(all.at("adreno-740")).words.dot, DotForm::kSignedUnsigned);
@@ -134,6 +157,9 @@ TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
     const auto rows = rows_for(info);
     reached.insert(rows.begin(), rows.end());
     const Tuning t = tuning_for(info);
+    if (t.gemm_gated_tokens > 0) {
+      EXPECT_EQ(t.gemm_tokens % t.gemm_gated_tokens, 0) << name;   // the planner pads rows to gemm_tokens
+    }
     for (const int workgroup : {t.gemv_workgroup, t.gemm_workgroup, t.row_workgroup, t.item_workgroup, t.attention_workgroup}) {
       EXPECT_LE(workgroup, info.max_workgroup_size) << name;
       EXPECT_LE(workgroup, info.max_workgroup_extent[0]) << name;

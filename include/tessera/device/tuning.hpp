@@ -25,6 +25,7 @@ struct Tuning {
   int gemv_unit_groups = 0;    // where not 0, as many blocks as leave this many workgroups for each compute unit of the device
   int gemm_workgroup = 64;
   int gemm_tokens = 4;         // tokens a lane accumulates at once
+  int gemm_gated_tokens = 0;   // the same of gated weights, which keep two sums a token; a divisor of gemm_tokens; 0: as many
   int row_workgroup = 64;      // lanes that share one row: RMSNorm, sampling
   int item_workgroup = 64;     // lanes of kernels whose items are small and independent: embedding, RoPE, element-wise
   int attention_workgroup = 64;  // lanes of attention; they share a row, or a tile of rows, with query heads of one kv head
@@ -76,8 +77,8 @@ struct TuningRow {
   std::optional<Api> api{};
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
-  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
-      attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
+  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, gemm_gated_tokens{}, row_workgroup{},
+      item_workgroup{}, attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
   std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
@@ -100,6 +101,7 @@ void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
   visit("gemv_unit_groups", tuning.gemv_unit_groups, row.gemv_unit_groups);
   visit("gemm_workgroup", tuning.gemm_workgroup, row.gemm_workgroup);
   visit("gemm_tokens", tuning.gemm_tokens, row.gemm_tokens);
+  visit("gemm_gated_tokens", tuning.gemm_gated_tokens, row.gemm_gated_tokens);
   visit("row_workgroup", tuning.row_workgroup, row.row_workgroup);
   visit("item_workgroup", tuning.item_workgroup, row.item_workgroup);
   visit("attention_workgroup", tuning.attention_workgroup, row.attention_workgroup);
@@ -166,23 +168,44 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .activation_storage = Storage::kImageBuffer,
        .weight_interleave = 8},
       {.why = "weights through the texture cache, which a streaming read does not share with activations (ML Drift, arXiv 2505.00232, section 3.1); "
-              "reductions by subgroups, which Adreno has natively",
+              "reductions by subgroups, which Adreno has natively. By Mesa's compiler (bench/mobile, A630): the norm inside a float GEMV takes all 48 registers and spills 20 to 132 "
+              "values, 19 registers without; GEMM of 8 tokens a lane 83 instructions for 32 products, of 4 tokens 101; attention with few sums a lane, small tiles and "
+              "workgroups of 128: shared memory then holds half of the waves a core can have, a quarter or less before",
        .family = GpuFamily::kAdreno6xx,
+       .gemm_tokens = 8,
+       .gemm_gated_tokens = 4,
+       .attention_workgroup = 128,
+       .attention_vectors = 4,
+       .attention_block = 1,
+       .attention_row_keys = 64,
+       .attention_row_block = 1,
+       .fuse_norm = false,
        .subgroups = true,
        .weight_storage = Storage::kImage2D},
-      {.why = "packed dots, unsigned by signed, are one instruction from A650 on: Mesa's compiler makes 202 to 341 instructions of a GEMM tile with them, 1,249 to 1,474 without",
+      {.why = "packed dots, unsigned by signed, are one instruction from A650 on: Mesa's compiler makes 202 to 341 instructions of a GEMM tile with them, 1,249 to 1,474 without. "
+              "More tokens a lane leave fewer than a quarter of the waves: 48 registers",
        .family = GpuFamily::kAdreno6xx,
        .model = "650",
+       .gemm_tokens = 4,
+       .gemm_gated_tokens = 2,
        .int8_activations = true,
        .dot = DotForm::kSignedUnsigned},
-      {.why = "packed dots as on 650",
+      {.why = "packed dots as on 650; 8 tokens a lane save a tenth of GEMM's instructions and halve the waves; the norm fits inside the GEMV, with half of the waves",
        .family = GpuFamily::kAdreno6xx,
        .model = "660",
+       .gemm_tokens = 4,
+       .gemm_gated_tokens = 4,
+       .fuse_norm = true,
        .int8_activations = true,
        .dot = DotForm::kSignedUnsigned},
-      {.why = "textures and subgroups as on 6xx; packed dots, unsigned by signed: Mesa's compiler makes 190 instructions of a GEMM tile with them, 1,240 without; assumed: a whole row (norm, sampling) is walked by two waves of 128, the larger subgroup of every 7xx profile",
+      {.why = "textures and subgroups as on 6xx; packed dots, unsigned by signed: Mesa's compiler makes 190 instructions of a GEMM tile with them, 1,240 without; assumed: a whole row (norm, sampling) is walked by two waves of 128, the larger subgroup of every 7xx profile; attention as on 6xx",
        .family = GpuFamily::kAdreno7xx,
        .row_workgroup = 256,
+       .attention_workgroup = 128,
+       .attention_vectors = 4,
+       .attention_block = 1,
+       .attention_row_keys = 64,
+       .attention_row_block = 1,
        .subgroups = true,
        .weight_storage = Storage::kImage2D,
        .int8_activations = true,
@@ -207,21 +230,31 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .int8_activations = true,
        .dot = DotForm::kSignedUnsigned},
       {.why = "assumed: workgroups of 32, four warps of 8 (G52, G76) or eight of 4, so that a matrix of few rows spreads over the cores; "
-              "its profiles report no subgroups; a weight is read once and in order, which buffers serve as well as textures, with neighbours for the 8 lanes of a warp",
+              "its profiles report no subgroups; a weight is read once and in order, which buffers serve as well as textures, with neighbours for the 8 lanes of a warp. "
+              "By Mesa's compiler (bench/mobile, G52), which has 64 registers a lane: the norm inside a GEMV nearly doubles its loads (34 load/store cycles against 18) and spills 50 values of a gated one; "
+              "two tokens a lane are what a gated GEMM holds (four spill 89); attention with few sums a lane does not spill (92), and loads a third as long",
        .family = GpuFamily::kMaliBifrost,
        .gemv_workgroup = 32,
        .gemm_workgroup = 32,
+       .gemm_gated_tokens = 2,
        .attention_workgroup = 32,
+       .attention_block = 1,
+       .attention_row_block = 1,
+       .fuse_norm = false,
        .weight_storage = Storage::kBuffer,
        .weight_interleave = 8},
       {.why = "assumed: workgroups of two warps (the profiles' only subgroup is 16 lanes), as on Bifrost; buffers as on Bifrost, for warps of 16; "
               "no reductions by subgroups: Mesa's compiler emulates them, at three times the instructions; packed dots of signed bytes: 190 instructions of a GEMM tile, "
-              "779 and spills without (G610)",
+              "779 and spills without (G610). Norm, gated GEMM and attention as on Bifrost, by the same compiler (29 load/store cycles against 15; 59 and 92 spills)",
        .family = GpuFamily::kMaliValhall,
        .gemv_workgroup = 32,
        .gemm_workgroup = 32,
+       .gemm_gated_tokens = 2,
        .row_workgroup = 128,
        .attention_workgroup = 32,
+       .attention_block = 1,
+       .attention_row_block = 1,
+       .fuse_norm = false,
        .subgroups = false,
        .weight_storage = Storage::kBuffer,
        .weight_interleave = 16,

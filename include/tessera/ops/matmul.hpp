@@ -45,10 +45,16 @@ inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
 // Dots of four that a 16-bit sum of two products holds, x in −127 … 127.
 inline int64_t dots_in_pairs(const WeightFormat& format) { return format.bits == 8 ? 1 : 32767 / (2 * 127 * ((1 << format.bits) - 1)); }
 
-// Of the shared arrays of kernels/gemv_int8, at most: the bytes of x, what is kept of each 32, the norm's sums, the lanes' shares of gate and up.
+// Of the shared arrays of kernels/gemv_int8, at most: the bytes of x, what is kept of each 32, and of up to twice the lanes the norm's sums and shares of gate and up.
 inline int64_t int8_gemv_shared_bytes(int64_t columns, const Tuning& tuning) {
   const int64_t shares = tuning.gemv_lanes == 0 ? 0 : 2 * tuning.vector_width * 4;
-  return columns + columns / 32 * 16 + tuning.gemv_workgroup * (4 + shares);
+  return columns + columns / 32 * 16 + 2 * tuning.gemv_workgroup * (4 + shares);
+}
+
+// Lanes of kernels/gemv_int8: twice as many where a core's shared memory would hold x for fewer than four workgroups, and so for few lanes.
+inline int64_t int8_gemv_workgroup(int64_t columns, const Tuning& tuning) {
+  const bool crowded = tuning.gemv_workgroup > 1 && 4 * (columns + columns / 32 * 16) > tuning.shared_memory_bytes;
+  return crowded ? 2 * tuning.gemv_workgroup : tuning.gemv_workgroup;
 }
 
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
@@ -65,7 +71,7 @@ inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, c
   const bool decode = tokens == 1, int8 = node.integer("int8") != 0;
   const int64_t parts = desc.interleaved ? 2 : 1;
   if (bias != kNoValue && context.placement(bias).parts.size() != 1) return fail(ErrorCode::kLimit, cat("bias ", context[bias].name, ": the device holds no buffer of ", context[bias].rows, " values"));
-  const int64_t workgroup = decode ? tuning.gemv_workgroup : tuning.gemm_workgroup;
+  const int64_t workgroup = !decode ? tuning.gemm_workgroup : int8 ? int8_gemv_workgroup(desc.columns(), tuning) : tuning.gemv_workgroup;
   std::vector<KernelCall> calls;
   for (size_t part = 0; part < placement.parts.size(); ++part) {
     const int64_t blocks = placement.parts[part].blocks / parts;
@@ -82,8 +88,9 @@ inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, c
       call.args["eps"] = arg_bits(static_cast<float>(node.attribute("eps")));
       call.workgroups = {ceil_div(blocks, rows * per), 1, 1};
     } else {
-      call.consts.insert({{"TM", tuning.gemm_tokens}});
-      call.workgroups = {ceil_div(blocks, workgroup), ceil_div(tokens, tuning.gemm_tokens), 1};
+      const int64_t at_once = desc.interleaved && tuning.gemm_gated_tokens > 0 ? tuning.gemm_gated_tokens : tuning.gemm_tokens;
+      call.consts.insert({{"TM", at_once}});
+      call.workgroups = {ceil_div(blocks, workgroup), ceil_div(tokens, at_once), 1};
     }
     add_weight_slots(call, w, placement, static_cast<int>(part));
     if (bias != kNoValue) call.slots.push_back({"bias", bias, placement.width, Plane::kFloats});
