@@ -17,6 +17,17 @@
 
 namespace tessera {
 
+// An op over its sizes: what a row may be for alone. In a row 0 stands for any.
+struct OpShape {
+  std::string op;        // a name of ops/op_table.hpp
+  int64_t rows = 0;      // of its weight
+  int64_t columns = 0;   // of its weight; of an op without one the channels, the most that it reads or writes
+  int64_t tokens = 0;    // rows of activations: 1 in decode
+  bool operator==(const OpShape&) const = default;
+};
+
+struct TuningRow;
+
 struct Tuning {
   int vector_width = 4;        // W: rows of a weight block, lanes of floatw
   int gemv_workgroup = 64;     // lanes; each owns a block of W rows
@@ -42,6 +53,7 @@ struct Tuning {
   WordChoice words;            // vector_width is copied in
   int compute_units = 1;       // copied from the device, as is the next
   int64_t shared_memory_bytes = 16384;   // the least that both APIs promise
+  std::vector<TuningRow> shape_rows;     // for one op's shape each, merged where that is planned (device/op_settings.hpp)
   bool operator==(const Tuning&) const = default;
 
   // Blocks that each lane of a GEMV over `blocks` walks.
@@ -57,6 +69,7 @@ struct TuningRow {
   std::optional<Api> api{};
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
+  std::optional<OpShape> shape{};        // for this alone; sets nothing but op_settings()
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
       attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{};
   std::optional<bool> fuse_norm{};
@@ -67,13 +80,15 @@ struct TuningRow {
   std::optional<bool> int8_activations{};
   std::optional<DotForm> dot{};          // forms that need instructions: taken, int8_activations with them, where the device has those
 
+  bool operator==(const TuningRow&) const = default;
+
   // "adreno-7xx 740"
   std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model); }
 };
 
 // visit(name, tuning's member, row's member) for everything a row can say: one list for merging and for printing.
-template <class TheTuning, class Visitor>
-void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
+template <class TheTuning, class TheRow, class Visitor>
+void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("vector_width", tuning.vector_width, row.vector_width);
   visit("gemv_workgroup", tuning.gemv_workgroup, row.gemv_workgroup);
   visit("gemv_blocks", tuning.gemv_blocks, row.gemv_blocks);
@@ -217,17 +232,26 @@ inline std::vector<const TuningRow*> rows_for(const DeviceInfo& info) {
   return rows;
 }
 
-inline Tuning tuning_for(const DeviceInfo& info) {
+// `tuned`: rows found on the device itself, which go before those shipped (device/tuned_rows.hpp).
+inline Tuning tuning_for(const DeviceInfo& info, const std::vector<TuningRow>& tuned = {}) {
   Tuning tuning;
   if (info.fp16_arithmetic) tuning.activation_type = DType::kF16;
-  for (const TuningRow* row : rows_for(info))
+  std::vector<const TuningRow*> rows = rows_for(info);
+  for (const TuningRow& row : tuned) rows.push_back(&row);
+  for (const TuningRow* row : rows) {
+    if (row->shape) {
+      tuning.shape_rows.push_back(*row);
+      continue;
+    }
     visit_settings(tuning, *row, [](std::string_view, auto& member, const auto& value) {
       if (value) member = *value;
     });
+  }
   tuning.words.subgroups = tuning.words.subgroups && info.subgroup_max > 0;
   tuning.words.vector_width = tuning.vector_width;
   const bool packed = tuning.words.dot == DotForm::kSignedSigned || tuning.words.dot == DotForm::kSignedUnsigned;
   if (packed && !info.packed_dots) tuning.words.dot = DotForm::kPlain, tuning.int8_activations = false;
+  if (tuning.words.dot == DotForm::kPairs && tuning.vector_width != 8) tuning.words.dot = DotForm::kPlain;
   tuning.compute_units = info.compute_units;
   if (info.shared_memory_bytes > 0) tuning.shared_memory_bytes = info.shared_memory_bytes;
   return tuning;
