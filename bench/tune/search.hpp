@@ -18,11 +18,11 @@ enum class Outcome {
 
 // `attempt(row)` measures a row against the best so far, which it is from then on if it is kFaster. `stop()` ends the search with what there is.
 template <class Attempt, class Stop>
-TuningRow search(const Tuning& start, TuningRow best, Attempt&& attempt, Stop&& stop) {
+TuningRow search(const std::vector<OpSetting>& settings, const Tuning& start, TuningRow best, Attempt&& attempt, Stop&& stop) {
   constexpr int kRounds = 3;
   for (int round = 0; round < kRounds; ++round) {
     bool changed = false;
-    for (const OpSetting& setting : op_settings())
+    for (const OpSetting& setting : settings)
       for (const bool up : {true, false}) {
         const int from = (best.*setting.row).value_or(start.*setting.value);
         std::vector<int> values;

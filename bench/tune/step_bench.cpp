@@ -146,7 +146,11 @@ Result<Trial> StepBench::plan(const TuningCase& of, const Tuning& tuning) const 
   int node = -1, first_node = -1, dispatch_of_node = 0;
   for (const Dispatch& each : whole.dispatches) {
     if (each.shape != of.shape) continue;
-    if (each.node != node) of_node.clear(), dispatch_of_node = 0;
+    if (each.node != node) {
+      if (of.most_ops != 0 && trial.ops == of.most_ops) break;
+      of_node.clear(), dispatch_of_node = 0;
+      ++trial.ops;
+    }
     node = each.node;
     if (first_node < 0) first_node = node;
     TESSERA_ASSIGN(const std::set<std::string> written, written_tensors(embedded_kernels(), each.variant.kernel));

@@ -20,6 +20,7 @@ namespace tessera::bench {
 struct TuningCase {
   StepShape step;
   OpShape shape;
+  int most_ops = 0;   // of them, the first so many are run; 0: all
 
   // "matmul 3072x576, 128 tokens"
   std::string name() const;
@@ -31,6 +32,7 @@ struct Trial {
   Step step;
   std::vector<int> written;              // objects of the plan that hold the results: those of the first op
   std::vector<int> filled;               // objects to be filled before it runs for its results
+  int ops = 0;
   double tolerance = 1e-3;               // of its results, as a share of their size (same_results)
 };
 

@@ -9,6 +9,7 @@ namespace {
 
 constexpr double kLeastShare = 0.01;       // of a step: less than that is not searched
 constexpr double kLeastSeconds = 3e-3;     // of one sample, so that what submitting costs is small beside it
+constexpr double kEnoughSeconds = 1e-2;    // of one run: of ops that take longer all together the first ones stand for the others
 constexpr int kTurns = 9, kFewTurns = 3;
 
 // Steps that are tuned: an answer, a prompt, several answers, the end of a prompt.
@@ -20,20 +21,22 @@ template <class Named>
 std::string value_text(Named value) { return std::string(name_of(value)); }
 
 Result<int32_t> times_for(StepBench& bench, Trial& trial) {
+  TESSERA_TRY(bench.seconds(trial, 1));
   TESSERA_ASSIGN(const double once, bench.seconds(trial, 1));
   return static_cast<int32_t>(std::clamp(std::ceil(kLeastSeconds / std::max(once, 1e-7)), 1.0, static_cast<double>(gpu::kMaxTimes)));
 }
 
-// Microseconds of all ops of the case in a step.
-Result<double> time_shipped(StepBench& bench, const TuningCase& of) {
+// Microseconds of all ops of the case in a step, which is then cut to as many as are enough to time.
+Result<double> time_shipped(StepBench& bench, TuningCase& of) {
   TESSERA_ASSIGN(Trial trial, bench.plan(of, bench.tuning()));
   TESSERA_TRY(bench.prepare(trial));
   TESSERA_TRY(bench.results(trial));
   Samples seconds;
   for (int i = 0; i < kFewTurns; ++i) {
-    TESSERA_ASSIGN(const double once, bench.seconds(trial, 4));
+    TESSERA_ASSIGN(const double once, bench.seconds(trial, 1));
     seconds.values.push_back(once);
   }
+  if (seconds.median() > kEnoughSeconds) of.most_ops = static_cast<int>(std::ceil(trial.ops * kEnoughSeconds / seconds.median()));
   return 1e6 * seconds.median();
 }
 
@@ -101,7 +104,7 @@ Status Tuner::find_cases(StepBench& bench) {
     for (const TuningCase& each : all) {
       TunedCase tuned{.of = each, .row = {}};
       tuned.row.row.shape = each.shape;
-      TESSERA_ASSIGN(tuned.row.shipped_us, time_shipped(bench, each));
+      TESSERA_ASSIGN(tuned.row.shipped_us, time_shipped(bench, tuned.of));
       tuned.row.tuned_us = tuned.row.shipped_us;
       total += tuned.row.shipped_us;
       tuned.share = tuned.row.shipped_us;
@@ -158,14 +161,21 @@ Status Tuner::tune_case(StepBench& bench, TunedCase& tuned) {
   };
   TuningRow start;
   start.shape = of.shape;
-  TuningRow best = search(tuning_for_shape(bench.tuning(), of.shape), start, attempt, [&] { return over(); });
+  std::vector<OpSetting> settings;   // those that this op is planned by
+  for (const OpSetting& setting : op_settings())
+    for (const int extreme : {setting.values.front(), setting.values.back()}) {
+      TuningRow row = start;
+      row.*setting.row = extreme;
+      const auto trial = bench.plan(of, with(row));
+      if (trial && trial->identity == shipped.identity) continue;
+      settings.push_back(setting);
+      break;
+    }
+  TuningRow best = search(settings, tuning_for_shape(bench.tuning(), of.shape), start, attempt, [&] { return over(); });
   // Once more against what is shipped: small steps that each looked like a gain need not add up to one.
   if (faster) {
     TESSERA_ASSIGN(const Comparison all, compare(bench, shipped, bench, *faster, false));
-    tuned.row.shipped_us = 1e6 * all.best.median();
-    tuned.row.tuned_us = 1e6 * all.candidate.median();
-    if (is_faster(all.ratios)) tuned.row.row = best;
-    else tuned.row.tuned_us = tuned.row.shipped_us;
+    if (is_faster(all.ratios)) tuned.row.row = best, tuned.row.tuned_us = tuned.row.shipped_us * all.ratios.median();
   }
   if (over() && !faster) return {};   // not searched through: the next run does
   tuned.decided = true;
