@@ -97,7 +97,7 @@ void print_table(const Tuner& tuner) {
   std::printf("| op | of its step | shipped | tuned | gain | row |\n|---|---|---|---|---|---|\n");
   for (const TunedCase& each : tuner.cases()) {
     const TunedRow& row = each.row;
-    std::printf("| %s | %.1f %% | %.1f us | %.1f us | %.2f | %s |\n", each.of.name().c_str(), 100.0 * each.share, row.shipped_us, row.tuned_us, row.tuned_us > 0.0 ? row.shipped_us / row.tuned_us : 1.0,
+    std::printf("| %s | %.1f %% | %.1f us | %.1f us | %.2f | %s |\n", each.of.shape.label().c_str(), 100.0 * each.share, row.shipped_us, row.tuned_us, row.tuned_us > 0.0 ? row.shipped_us / row.tuned_us : 1.0,
                 each.decided ? settings_text(row.row).c_str() : "not reached");
   }
   for (const TunedRow& row : tuner.rows().rows)
@@ -106,12 +106,14 @@ void print_table(const Tuner& tuner) {
   std::printf("%d candidates tried, %d faster, %d rejected, %d planned as another; %d ops were decided before\n", counts.tried, counts.faster, counts.rejected, counts.same, counts.resumed);
 }
 
-// What an earlier run decided for this driver and these kernels.
-TunedRows known_rows(const TuneOptions& options, const std::string& path, const DeviceInfo& info) {
+// What an earlier run decided for this driver and these kernels. A file that the user names and that is none of ours is not overwritten.
+Result<TunedRows> known_rows(const TuneOptions& options, const std::string& path, const DeviceInfo& info) {
   TunedRows known{.made_for = tuning_made_for(info), .rows = {}};
-  if (path.empty() || options.again) return known;
+  if (path.empty()) return known;
   auto found = read_tuning_file(path, info);
-  if (found) return std::move(*found);
+  if (!options.out.empty() && !found && (found.error().code() == ErrorCode::kMalformed || found.error().code() == ErrorCode::kIo)) return fail(std::move(found).error());
+  if (options.again) return known;
+  if (found) return found;
   if (found.error().code() != ErrorCode::kNotFound) std::fprintf(stderr, "tessera-bench: begins anew: %s\n", found.error().message().c_str());
   return known;
 }
@@ -131,7 +133,9 @@ Status run_tune(const TuneOptions& options) {
   tuner_options.interrupted = [] { return interrupted.load(); };
   tuner_options.say = [](const std::string& what) { std::fprintf(stderr, "tessera-bench: %s\n", what.c_str()); };
   std::signal(SIGINT, on_interrupt);
-  Tuner tuner(file, device.backend(), load, known_rows(options, options.dry_run && options.out.empty() ? std::string() : kept, device.info()), tuner_options);
+  TESSERA_ASSIGN(TunedRows known, known_rows(options, options.dry_run && options.out.empty() ? std::string() : kept, device.info()));
+  if (!options.dry_run) TESSERA_TRY(write_tuning_file(kept, known, device.info()));   // that it cannot be written is said before the search
+  Tuner tuner(file, device.backend(), load, std::move(known), tuner_options);
   TESSERA_TRY(tuner.run());
   std::printf("%s on %s (%s %s)\n", file.config().name.c_str(), device.info().name.c_str(), device.info().platform.c_str(), device.info().driver_version.c_str());
   print_table(tuner);

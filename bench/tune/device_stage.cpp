@@ -62,6 +62,7 @@ Result<bool> Tuner::try_for_device(const TuningRow& candidate, StepBench& best_b
     TESSERA_TRY(same_results(found, expected[i], trials[i].tolerance));
     TESSERA_ASSIGN(const Comparison times, compare(best_bench, best[i], *bench, trials[i], true));
     gain *= times.ratios.median();
+    if (is_far_slower(times.ratios)) return false;   // a prompt would take as many times as long
     plain = plain || is_faster(times.ratios);
     loses = loses || times.ratios.median() > 1.0 / kWorthIt;
   }

@@ -75,10 +75,6 @@ bool is_rounded(const Layout& layout) { return layout.element != DType::kF32; }
 
 }  // namespace
 
-std::string TuningCase::name() const {
-  return cat(shape.op, shape.rows != 0 ? cat(" ", shape.rows, "x", shape.columns) : cat(" ", shape.columns), shape.tokens == 1 ? ", 1 token" : cat(", ", shape.tokens, " tokens"));
-}
-
 Result<std::unique_ptr<StepBench>> StepBench::open(const ModelFile& file, gpu::Device& device, const LoadOptions& options, const Tuning& tuning) {
   std::unique_ptr<StepBench> bench(new StepBench(file, device, options, tuning));
   TESSERA_TRY(bench->set_up());
@@ -180,7 +176,7 @@ Result<Trial> StepBench::plan(const TuningCase& of, const Tuning& tuning) const 
     plan.dispatches.push_back(std::move(dispatch));
     ++dispatch_of_node;
   }
-  if (plan.dispatches.empty()) return fail(ErrorCode::kUnsupported, cat(of.name(), ": this tuning plans no such op"));
+  if (plan.dispatches.empty()) return fail(ErrorCode::kUnsupported, cat(of.shape.label(), ": this tuning plans no such op"));
   return trial;
 }
 

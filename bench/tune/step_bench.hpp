@@ -21,9 +21,6 @@ struct TuningCase {
   StepShape step;
   OpShape shape;
   int most_ops = 0;   // of them, the first so many are run; 0: all
-
-  // "matmul 3072x576, 128 tokens"
-  std::string name() const;
 };
 
 // Dispatches of a plan, compiled and recorded.

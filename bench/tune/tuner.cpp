@@ -11,14 +11,10 @@ constexpr double kLeastShare = 0.01;       // of a step: less than that is not s
 constexpr double kLeastSeconds = 3e-3;     // of one sample, so that what submitting costs is small beside it
 constexpr double kEnoughSeconds = 1e-2;    // of one run: of ops that take longer all together the first ones stand for the others
 constexpr int kTurns = 9, kFewTurns = 3;
+constexpr double kHopeless = 4.0;          // times as slow: one run says enough
 
 // Steps that are tuned: an answer, a prompt, several answers, the end of a prompt.
 std::vector<StepShape> tuned_steps() { return {{1, LogitRows::kLast}, {kLargestChunk, LogitRows::kLast}, {static_cast<int64_t>(kMostRows), LogitRows::kAll}, {kSharedChunk, LogitRows::kLast}}; }
-
-std::string value_text(int value) { return cat(value); }
-std::string value_text(bool value) { return value ? "yes" : "no"; }
-template <class Named>
-std::string value_text(Named value) { return std::string(name_of(value)); }
 
 Result<int32_t> times_for(StepBench& bench, Trial& trial) {
   TESSERA_TRY(bench.seconds(trial, 1));
@@ -48,19 +44,16 @@ std::string percent(double share) {
 
 }  // namespace
 
-std::string settings_text(const TuningRow& row) {
-  std::string text;
-  Tuning unused;
-  visit_settings(unused, row, [&](std::string_view name, const auto&, const auto& value) {
-    if (value) text += cat(text.empty() ? "" : ", ", name, " ", value_text(*value));
-  });
-  return text.empty() ? "as shipped" : text;
-}
-
 Result<Comparison> compare(StepBench& best_bench, Trial& best, StepBench& candidate_bench, Trial& candidate, bool far_slower_ends) {
   TESSERA_ASSIGN(const int32_t times, times_for(best_bench, best));
   TESSERA_TRY(candidate_bench.seconds(candidate, 1));   // to warm up
   Comparison out;
+  TESSERA_ASSIGN(const double before, best_bench.seconds(best, 1));
+  TESSERA_ASSIGN(const double once, candidate_bench.seconds(candidate, 1));
+  if (far_slower_ends && once > kHopeless * before) {
+    out.best.values = {before}, out.candidate.values = {once}, out.ratios.values = {once / before};
+    return out;
+  }
   for (int turn = 0; turn < kTurns; ++turn) {
     double a = 0.0, b = 0.0;
     for (const bool first : {true, false}) {
@@ -126,7 +119,7 @@ Status Tuner::find_cases(StepBench& bench) {
 
 Status Tuner::tune_case(StepBench& bench, TunedCase& tuned) {
   const TuningCase& of = tuned.of;
-  say(cat(of.name(), ", ", percent(tuned.share), " of its step"));
+  say(cat(of.shape.label(), ", ", percent(tuned.share), " of its step"));
   const auto with = [&](const TuningRow& row) {
     Tuning tuning = bench.tuning();
     tuning.shape_rows.push_back(row);

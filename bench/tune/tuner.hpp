@@ -78,7 +78,4 @@ struct Comparison {
 // `far_slower_ends`: where it is plainly slower, a few turns are enough.
 Result<Comparison> compare(StepBench& best_bench, Trial& best, StepBench& candidate_bench, Trial& candidate, bool far_slower_ends);
 
-// "gemv_workgroup 4, gemm_tokens 8"; "as shipped" where it sets nothing.
-std::string settings_text(const TuningRow& row);
-
 }  // namespace tessera::bench

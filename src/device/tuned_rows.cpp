@@ -154,6 +154,17 @@ std::vector<TuningRow> TunedRows::tuning_rows() const {
   return all;
 }
 
+std::string settings_text(const TuningRow& row) {
+  std::string text;
+  Tuning unused;
+  visit_settings(unused, row, [&](std::string_view name, const auto&, const auto& member) {
+    if (!member) return;
+    const Json value = value_json(*member);
+    text += cat(text.empty() ? "" : ", ", name, " ", value.is_string() ? value.get<std::string>() : value.is_boolean() ? (value.get<bool>() ? "yes" : "no") : value.dump());
+  });
+  return text.empty() ? "as shipped" : text;
+}
+
 std::string shipped_settings(const DeviceInfo& info) {
   Tuning tuning = tuning_for(info);
   const TuningRow none;

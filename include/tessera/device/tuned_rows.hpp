@@ -26,6 +26,9 @@ struct TunedRows {
   std::vector<TuningRow> tuning_rows() const;   // those that set something, in order
 };
 
+// "gemv_workgroup 4, gemm_tokens 8"; "as shipped" where the row sets nothing.
+std::string settings_text(const TuningRow& row);
+
 // What rows are measured with, as far as the device layer knows: every setting that the device gets from the rows shipped.
 std::string shipped_settings(const DeviceInfo& info);
 

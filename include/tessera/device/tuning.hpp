@@ -24,6 +24,9 @@ struct OpShape {
   int64_t columns = 0;   // of its weight; of an op without one the channels, the most that it reads or writes
   int64_t tokens = 0;    // rows of activations: 1 in decode
   bool operator==(const OpShape&) const = default;
+
+  // "matmul 3072x576, 1 token"
+  std::string label() const { return cat(op, " ", rows != 0 ? cat(rows, "x") : "", columns, ", ", tokens, tokens == 1 ? " token" : " tokens"); }
 };
 
 struct TuningRow;
@@ -83,7 +86,7 @@ struct TuningRow {
   bool operator==(const TuningRow&) const = default;
 
   // "adreno-7xx 740"
-  std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model); }
+  std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model, shape ? cat(", ", shape->label()) : ""); }
 };
 
 // visit(name, tuning's member, row's member) for everything a row can say: one list for merging and for printing.
