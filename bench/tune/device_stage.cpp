@@ -42,7 +42,7 @@ const std::vector<StepShape>& steps() {
 
 Status make_trials(StepBench& bench, std::vector<Trial>& trials) {
   for (const StepShape& step : steps()) {
-    TESSERA_ASSIGN(Trial trial, bench.plan_step(step));
+    TESSERA_ASSIGN(Trial trial, bench.plan_step(step, bench.tuning()));
     TESSERA_TRY(bench.prepare(trial));
     trials.push_back(std::move(trial));
   }

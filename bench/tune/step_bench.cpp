@@ -10,6 +10,7 @@
 
 #include "tessera/base/half.hpp"
 #include "tessera/codegen/lower.hpp"
+#include "tessera/device/op_settings.hpp"
 #include "tessera/engine/device_sampler.hpp"
 #include "tessera/engine/upload.hpp"
 #include "tessera/model/rope_scaling.hpp"
@@ -20,7 +21,9 @@
 namespace tessera::bench {
 namespace {
 
-bool in_arena(const PlanObject& object) { return object.home == Home::kArenaBuffer || object.home == Home::kArenaImage; }
+// What a trial has of its own, and how their names begin.
+constexpr std::string_view kAlone = "alone ";
+bool is_alone(const PlanObject& object) { return object.home == Home::kArenaBuffer || object.home == Home::kArenaImage || object.home == Home::kOutput; }
 
 // Small numbers that are the same for the same seed: xorshift (Marsaglia, 2003).
 class Random {
@@ -82,7 +85,16 @@ Result<std::unique_ptr<StepBench>> StepBench::open(const ModelFile& file, gpu::D
 }
 
 Status StepBench::set_up() {
-  TESSERA_ASSIGN(const StepPlans plans, make_step_plans(file_.config(), file_.weights(), device_.info(), options_, tuning_, step_shapes(false)));
+  // With room for every tile that a candidate may have.
+  Tuning roomy = tuning_;
+  for (const OpSetting& setting : op_settings())
+    for (const int value : setting.values) {
+      TuningRow of_none;
+      of_none.shape = OpShape{.op = "none"};
+      of_none.*setting.row = value;
+      roomy.shape_rows.push_back(std::move(of_none));
+    }
+  TESSERA_ASSIGN(const StepPlans plans, make_step_plans(file_.config(), file_.weights(), device_.info(), options_, roomy, step_shapes(false)));
   for (const auto& [key, layout] : plans.shared) TESSERA_TRY(resources_.create(key, layout));
   TESSERA_TRY(resources_.create(kParamsResource, Layout{Storage::kBuffer, DType::kI32, 1, {static_cast<int64_t>(sizeof(StepParams) / 4)}}));
   TESSERA_TRY(resources_.create_arena(plans.arena));
@@ -132,23 +144,37 @@ Result<std::vector<TuningCase>> StepBench::cases(const StepShape& step) const {
   return all;
 }
 
+// The nodes of the case, and with `between` those beside them.
+std::set<int> StepBench::nodes_of(const TuningCase& of, const Plan& whole) {
+  std::vector<int> all, wanted;
+  for (const Dispatch& each : whole.dispatches) {
+    if (all.empty() || all.back() != each.node) all.push_back(each.node);
+    if (each.shape == of.shape && (wanted.empty() || wanted.back() != each.node)) wanted.push_back(each.node);
+  }
+  if (of.most_ops != 0 && wanted.size() > static_cast<size_t>(of.most_ops)) wanted.resize(static_cast<size_t>(of.most_ops));
+  std::set<int> nodes(wanted.begin(), wanted.end());
+  for (size_t i = 0; of.between && i < all.size(); ++i) {
+    if (!std::ranges::binary_search(wanted, all[i])) continue;
+    if (i > 0) nodes.insert(all[i - 1]);
+    if (i + 1 < all.size()) nodes.insert(all[i + 1]);
+  }
+  return nodes;
+}
+
 Result<Trial> StepBench::plan(const TuningCase& of, const Tuning& tuning) const {
   TESSERA_ASSIGN(const Plan whole, step_plan(of.step, tuning));
+  const std::set<int> nodes = nodes_of(of, whole);
   Trial trial;
   Plan& plan = trial.step.plan;
   plan.shape = whole.shape;
   std::map<std::string, int> objects;   // by resource key: of the new plan
   std::map<int, int> of_node;           // object of the whole plan → of the new one
-  int node = -1, first_node = -1, dispatch_of_node = 0;
+  int node = -1, dispatch_of_node = 0;
   for (const Dispatch& each : whole.dispatches) {
-    if (each.shape != of.shape) continue;
-    if (each.node != node) {
-      if (of.most_ops != 0 && trial.ops == of.most_ops) break;
-      of_node.clear(), dispatch_of_node = 0;
-      ++trial.ops;
-    }
+    if (!nodes.contains(each.node)) continue;
+    const bool of_case = each.shape == of.shape;
+    if (each.node != node) of_node.clear(), dispatch_of_node = 0, trial.ops += of_case;
     node = each.node;
-    if (first_node < 0) first_node = node;
     TESSERA_ASSIGN(const std::set<std::string> written, written_tensors(embedded_kernels(), each.variant.kernel));
     Dispatch dispatch = each;
     dispatch.barrier = true;   // what it waited for in the step may be left out here
@@ -156,33 +182,32 @@ Result<Trial> StepBench::plan(const TuningCase& of, const Tuning& tuning) const 
       const auto [known, is_new] = of_node.try_emplace(binding.object, 0);
       if (is_new) {
         PlanObject object = whole.objects[static_cast<size_t>(binding.object)];
-        if (in_arena(object)) object.name = cat("alone ", dispatch_of_node, " ", binding.slot, " ", dump(object.layout)), object.home = Home::kInput;
+        if (is_alone(object)) object.name = cat(kAlone, each.shape.label(), " ", dispatch_of_node, " ", binding.slot, " ", dump(object.layout)), object.home = Home::kInput;
         const auto [there, first] = objects.try_emplace(resource_key(object), static_cast<int>(plan.objects.size()));
+        if (first && object.name.starts_with(kAlone)) trial.filled.push_back(there->second);
         if (first) plan.objects.push_back(std::move(object));
         known->second = there->second;
       }
       binding.object = known->second;
       const PlanObject& object = plan.objects[static_cast<size_t>(binding.object)];
-      if ((object.home != Home::kWeight && is_rounded(object.layout)) || dispatch.variant.consts.contains("PAIRS")) trial.tolerance = kRounded;
-      if (node != first_node || object.home == Home::kWeight) continue;
       const auto add = [&](std::vector<int>& list) {
         if (std::ranges::find(list, binding.object) == list.end()) list.push_back(binding.object);
       };
-      const bool results = written.contains(binding.slot);
-      if (results) add(trial.written);
-      if (results || object.name.starts_with("alone ")) add(trial.filled);
+      if (!of_case || object.home == Home::kWeight) continue;
+      if (is_rounded(object.layout) || dispatch.variant.consts.contains("PAIRS")) trial.tolerance = kRounded;
+      if (trial.ops == 1 && written.contains(binding.slot)) add(trial.written), add(trial.filled);
     }
     trial.identity += identity_of(plan, dispatch);
     plan.dispatches.push_back(std::move(dispatch));
     ++dispatch_of_node;
   }
-  if (plan.dispatches.empty()) return fail(ErrorCode::kUnsupported, cat(of.shape.label(), ": this tuning plans no such op"));
+  if (trial.ops == 0) return fail(ErrorCode::kUnsupported, cat(of.shape.label(), ": this tuning plans no such op"));
   return trial;
 }
 
-Result<Trial> StepBench::plan_step(const StepShape& step) {
+Result<Trial> StepBench::plan_step(const StepShape& step, const Tuning& tuning) const {
   Trial trial;
-  TESSERA_ASSIGN(trial.step.plan, step_plan(step, tuning_));
+  TESSERA_ASSIGN(trial.step.plan, step_plan(step, tuning));
   trial.tolerance = kWholeStep;
   for (size_t i = 0; i < trial.step.plan.objects.size(); ++i)
     if (trial.step.plan.objects[i].home == Home::kOutput) trial.written.push_back(static_cast<int>(i));
@@ -200,7 +225,7 @@ Status StepBench::prepare(Trial& trial) {
 Status StepBench::fill(const Trial& trial, int at) {
   const PlanObject& object = trial.step.plan.objects[static_cast<size_t>(at)];
   TESSERA_ASSIGN(const gpu::Binding place, resources_.binding(trial.step.plan, object));
-  const bool random = object.home != Home::kInput || object.name.starts_with("alone ");
+  const bool random = object.home != Home::kInput || object.name.starts_with(kAlone);
   // By the slot alone: an object of more rows begins with the same numbers.
   const std::vector<std::byte> bytes = random ? random_bytes(object.layout, object.name.substr(0, object.name.find('['))) : std::vector<std::byte>(static_cast<size_t>(object.layout.object_bytes()));
   return place.image != nullptr ? device_.write_rows(*place.image, 0, object.layout.lines(), bytes) : device_.write(*place.buffer, place.offset, bytes);
@@ -213,7 +238,7 @@ Result<std::vector<float>> StepBench::read(const Trial& trial, int at) {
   std::vector<std::byte> bytes(static_cast<size_t>(object.layout.object_bytes()));
   TESSERA_TRY(place.image != nullptr ? device_.read_rows(*place.image, 0, object.layout.lines(), bytes) : device_.read(*place.buffer, place.offset, bytes));
   // Rows behind the active ones belong to nobody.
-  const bool activation = object.name.starts_with("alone ");
+  const bool activation = object.name.starts_with(kAlone);
   if (const int64_t rows = object.layout.grid[0], active = trial.step.plan.shape.tokens; activation && rows > active) bytes.resize(bytes.size() / static_cast<size_t>(rows) * static_cast<size_t>(active));
   std::vector<float> values;
   const size_t unit = object.layout.element == DType::kU32 && activation ? 1 : static_cast<size_t>(byte_size(object.layout.element));

@@ -1,12 +1,13 @@
 // A model's steps on a device, to be timed: whole, or the ops of one shape alone, as they would be planned with another tuning.
 //
-// Ops that are timed alone read and write objects of their own, filled with random numbers, so that none reads what another wrote; weights and pages of keys
-// and values are the model's own, every layer's, so that caches hold no more of them than in a step.
+// Ops of one shape are timed between the ops beside them: what those leave in caches, and how many threads they leave awake, counts. They read and write objects
+// of their own, filled with random numbers, so that none reads what another wrote; weights and pages of keys and values are the model's, each layer's its own.
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,11 +17,12 @@
 
 namespace tessera::bench {
 
-// Ops of one shape in a step.
+
 struct TuningCase {
   StepShape step;
   OpShape shape;
-  int most_ops = 0;   // of them, the first so many are run; 0: all
+  int most_ops = 0;       // of them, the first so many are run; 0: all
+  bool between = false;   // each between the op before it and the op behind it
 };
 
 // Dispatches of a plan, compiled and recorded.
@@ -29,7 +31,7 @@ struct Trial {
   Step step;
   std::vector<int> written;              // objects of the plan that hold the results: those of the first op
   std::vector<int> filled;               // objects to be filled before it runs for its results
-  int ops = 0;
+  int ops = 0;                           // of the case
   double tolerance = 1e-3;               // of its results, as a share of their size (same_results)
 };
 
@@ -47,8 +49,8 @@ class StepBench {
 
   // The ops of a case as `tuning` plans them, which lays weights out as this bench does. Planned, not compiled.
   Result<Trial> plan(const TuningCase& of, const Tuning& tuning) const;
-  // A whole step. With its objects made.
-  Result<Trial> plan_step(const StepShape& step);
+  // A whole step, likewise.
+  Result<Trial> plan_step(const StepShape& step, const Tuning& tuning) const;
   // Compiles and records. kCompile, kLimit, kDriver, kOutOfMemory.
   Status prepare(Trial& trial);
   // Runs it once on the same random inputs as any other trial of its case.
@@ -60,6 +62,7 @@ class StepBench {
   StepBench(const ModelFile& file, gpu::Device& device, const LoadOptions& options, const Tuning& tuning)
       : file_(file), device_(device), options_(options), tuning_(tuning), resources_(device), cache_(ProgramCache::open(options.cache_folder, {})), executor_(device, cache_, resources_) {}
 
+  static std::set<int> nodes_of(const TuningCase& of, const Plan& whole);
   Status set_up();
   Result<Plan> step_plan(const StepShape& step, const Tuning& tuning) const;
   Status write_inputs(const StepShape& step);

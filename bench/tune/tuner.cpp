@@ -9,7 +9,7 @@ namespace {
 
 constexpr double kLeastShare = 0.01;       // of a step: less than that is not searched
 constexpr double kLeastSeconds = 3e-3;     // of one sample, so that what submitting costs is small beside it
-constexpr double kEnoughSeconds = 1e-2;    // of one run: of ops that take longer all together the first ones stand for the others
+constexpr double kEnoughSeconds = 8e-3;    // of one run: of ops that take longer all together the first ones stand for the others
 constexpr int kTurns = 9, kFewTurns = 3;
 constexpr double kHopeless = 4.0;          // times as slow: one run says enough
 
@@ -23,8 +23,8 @@ Result<int32_t> times_for(StepBench& bench, Trial& trial) {
 }
 
 // Microseconds of all ops of the case in a step, which is then cut to as many as are enough to time.
-Result<double> time_shipped(StepBench& bench, TuningCase& of) {
-  TESSERA_ASSIGN(Trial trial, bench.plan(of, bench.tuning()));
+Status time_shipped(StepBench& bench, TunedCase& tuned) {
+  TESSERA_ASSIGN(Trial trial, bench.plan(tuned.of, bench.tuning()));
   TESSERA_TRY(bench.prepare(trial));
   TESSERA_TRY(bench.results(trial));
   Samples seconds;
@@ -32,8 +32,11 @@ Result<double> time_shipped(StepBench& bench, TuningCase& of) {
     TESSERA_ASSIGN(const double once, bench.seconds(trial, 1));
     seconds.values.push_back(once);
   }
-  if (seconds.median() > kEnoughSeconds) of.most_ops = static_cast<int>(std::ceil(trial.ops * kEnoughSeconds / seconds.median()));
-  return 1e6 * seconds.median();
+  if (seconds.median() > kEnoughSeconds) tuned.of.most_ops = static_cast<int>(std::ceil(trial.ops * kEnoughSeconds / seconds.median()));
+  tuned.of.between = true;
+  tuned.ops = trial.ops;
+  tuned.row.shipped_us = tuned.row.tuned_us = 1e6 * seconds.median();
+  return {};
 }
 
 std::string percent(double share) {
@@ -97,8 +100,7 @@ Status Tuner::find_cases(StepBench& bench) {
     for (const TuningCase& each : all) {
       TunedCase tuned{.of = each, .row = {}};
       tuned.row.row.shape = each.shape;
-      TESSERA_ASSIGN(tuned.row.shipped_us, time_shipped(bench, tuned.of));
-      tuned.row.tuned_us = tuned.row.shipped_us;
+      TESSERA_TRY(time_shipped(bench, tuned));
       total += tuned.row.shipped_us;
       tuned.share = tuned.row.shipped_us;
       const auto known = std::ranges::find_if(rows_.rows, [&](const TunedRow& row) { return row.row.shape == each.shape; });
@@ -168,12 +170,32 @@ Status Tuner::tune_case(StepBench& bench, TunedCase& tuned) {
   // Once more against what is shipped: small steps that each looked like a gain need not add up to one.
   if (faster) {
     TESSERA_ASSIGN(const Comparison all, compare(bench, shipped, bench, *faster, false));
-    if (is_faster(all.ratios)) tuned.row.row = best, tuned.row.tuned_us = tuned.row.shipped_us * all.ratios.median();
+    const bool is_gain = is_faster(all.ratios);
+    TESSERA_ASSIGN(const bool holds, is_gain ? holds_in_step(bench, of.step, best) : Result<bool>(false));
+    if (is_gain && !holds) say(cat("  ", settings_text(best), ": not kept, whole steps are slower with it"));
+    if (holds) tuned.row.row = best, tuned.row.tuned_us -= 1e6 * (all.best.median() - all.candidate.median()) * tuned.ops / faster->ops;
   }
   if (over() && !faster) return {};   // not searched through: the next run does
   tuned.decided = true;
   rows_.rows.push_back(tuned.row);
   return save();
+}
+
+Result<bool> Tuner::holds_in_step(StepBench& bench, const StepShape& step, const TuningRow& row) {
+  Tuning before = bench.tuning();
+  for (const TuningRow& kept : rows_.tuning_rows())
+    if (kept.shape) before.shape_rows.push_back(kept);
+  Tuning after = before;
+  after.shape_rows.push_back(row);
+  TESSERA_ASSIGN(Trial without, bench.plan_step(step, before));
+  TESSERA_TRY(bench.prepare(without));
+  TESSERA_ASSIGN(const Results expected, bench.results(without));
+  TESSERA_ASSIGN(Trial with, bench.plan_step(step, after));
+  TESSERA_TRY(bench.prepare(with));
+  TESSERA_ASSIGN(const Results found, bench.results(with));
+  if (!same_results(found, expected, with.tolerance)) return false;
+  TESSERA_ASSIGN(const Comparison times, compare(bench, without, bench, with, false));
+  return times.ratios.median() < 1.0;
 }
 
 Status Tuner::drop(bool decode) {

@@ -27,6 +27,7 @@ struct TunedCase {
   TuningCase of;
   double share = 0.0;       // of its step's time, shipped
   TunedRow row;
+  int ops = 0;              // in its step
   bool decided = false;     // now or by an earlier run
 };
 
@@ -60,6 +61,8 @@ class Tuner {
   Result<bool> try_for_device(const TuningRow& candidate, StepBench& best_bench, std::vector<Trial>& best, const std::vector<Results>& expected, std::unique_ptr<StepBench>& bench, std::vector<Trial>& trials);
   Status find_cases(StepBench& bench);
   Status tune_case(StepBench& bench, TunedCase& tuned);
+  // Whether a whole step with `row` is no slower than with the rows so far.
+  Result<bool> holds_in_step(StepBench& bench, const StepShape& step, const TuningRow& row);
 
   const ModelFile& file_;
   gpu::Device& device_;
