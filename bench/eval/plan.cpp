@@ -39,9 +39,7 @@ std::string device_text(const Profile& profile) {
 std::string tuning_text(const DeviceInfo& info, const TuningInUse& tuned, const Common& common) {
   const std::vector<const TuningRow*> rows = rows_for(info);
   std::string text = rows.empty() ? "tuning   neutral: no row names this device\n" : "";
-  for (const TuningRow* row : rows) {
-    text += cat("\n           why: ", row->why, "\n");
-  }
+  for (const TuningRow* row : rows) text += cat("tuning   ", row->label(), ": ", settings_text(*row), "\n           why: ", row->why, "\n");
   if (!tuned.path.empty()) text += cat("tuned    ", tuned.rows.size(), " rows measured on the device, from ", tuned.path, "\n");
   for (const TuningRow& row : tuned.rows) text += cat("           ", row.shape ? row.shape->label() : "all ops", ": ", settings_text(row), "\n");
   if (!common.weights_in.empty()) text += cat("asked    weights in ", common.weights_in, "\n");
