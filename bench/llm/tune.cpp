@@ -154,6 +154,7 @@ Status run_tune(const TuneOptions& options) {
         TESSERA_TRY(tuner.drop(decode));
       }
   }
+  if (tuner.rows().tuning_rows().empty()) std::printf("the shipped rows are the best that was found\n");
   if (!options.dry_run) std::printf("rows in %s\n", escaped(kept, 400).c_str());
   if (interrupted) return fail(ErrorCode::kCancelled, "interrupted; what was decided is kept, and the next run goes on from there");
   return {};

@@ -199,8 +199,11 @@ Result<bool> Tuner::holds_in_step(StepBench& bench, const StepShape& step, const
 }
 
 Status Tuner::drop(bool decode) {
+  const auto is_of = [&](const TunedRow& row) { return row.row.shape && (row.row.shape->tokens == 1) == decode && settings_text(row.row) != settings_text({}); };
+  const bool has_own = std::ranges::any_of(rows_.rows, is_of);
   for (TunedRow& row : rows_.rows) {
-    if (!row.row.shape || (row.row.shape->tokens == 1) != decode) continue;
+    if (!has_own && !row.row.shape) row.row = TuningRow{};   // then it is what all ops share
+    if (!is_of(row)) continue;
     const OpShape shape = *row.row.shape;
     row.row = TuningRow{};
     row.row.shape = shape;

@@ -44,7 +44,7 @@ class Tuner {
 
   // Until all is decided, the budget is spent or it is interrupted. Errors are those of the shipped rows, not of candidates.
   Status run();
-  // Forgets the rows of one token (`decode`), or of several: they turned out slower all together.
+  // Forgets the rows of one token (`decode`), or of several, that turned out slower all together; where there are none, the settings that all ops share.
   Status drop(bool decode);
 
   const TunedRows& rows() const { return rows_; }
