@@ -4,6 +4,7 @@
 # Builds tessera-bench, and llama.cpp twice (for this CPU; for Vulkan) from the source package that llama-cpp-python has on PyPI, and fetches tinygrad; the first
 # time takes half an hour or more, and what is built stays in ~/.cache/tessera/compare. Then all are run by turns, ROUNDS times (5): the same model, the same lengths (512 and
 # 128), on two threads. Prints a table of ratios with their spread; the data and the plot are kept in FOLDER (build/compare).
+#   -r 0                        builds and fetches all of it, and runs nothing
 #   WITHOUT="tinygrad vulkan"   leaves peers out (tinygrad, vulkan, intel)
 #
 # llama.cpp's OpenCL backend is not a peer here: it refuses PoCL, runs on the CPU in silence, and calls that OpenCL.
@@ -23,7 +24,7 @@ while getopts "r:p:n:o:h" option; do
     p) prompt=$OPTARG ;;
     n) answer=$OPTARG ;;
     o) out=$OPTARG ;;
-    h) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    h) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) exit 2 ;;
   esac
 done
@@ -96,6 +97,7 @@ programs+=(ours_lavapipe)
 if ! without vulkan; then programs+=(llama_vulkan); fi
 if ! without tinygrad; then programs+=(tinygrad_pocl); fi
 
+if [ "$rounds" -eq 0 ]; then say "built; nothing was run"; exit 0; fi
 read -r load _ </proc/loadavg
 if awk "BEGIN { exit !($load > 0.5) }"; then warn "this machine is at work (load $load): what is compared suffers unevenly from that"; fi
 

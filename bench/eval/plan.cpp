@@ -80,7 +80,7 @@ std::string memory_text(const StepPlans& plans, const DeviceInfo& info) {
 
 std::string shape_text(const StepShape& shape) {
   const char* logits = shape.logits == LogitRows::kNone ? "no logits" : shape.logits == LogitRows::kLast ? "logits of the last" : "all logits";
-  return cat(shape.tokens, shape.tokens == 1 ? " token, " : " tokens, ", logits);
+  return cat(shape.tokens, shape.tokens == 1 ? " token, " : " tokens, ", logits, shape.long_context ? ", long context" : "");
 }
 
 // Every program of the plans lowered for the device's API and taken by a null device with its limits, as a driver would be given it.

@@ -38,7 +38,7 @@ class PreparedOp {
     row.build(graph);
     TESSERA_ASSIGN(Graph built, std::move(graph.g).build());
     Planner planner(device_.info(), tuning);
-    TESSERA_ASSIGN(Plan plan, planner.plan(std::move(built), {of.tokens, LogitRows::kLast}));
+    TESSERA_ASSIGN(Plan plan, planner.plan(std::move(built), {of.tokens, LogitRows::kLast, of.long_context}));
     if (!row.kernel.empty()) std::erase_if(plan.dispatches, [&](const Dispatch& dispatch) { return dispatch.variant.kernel != row.kernel; });
     if (plan.dispatches.empty()) return fail(ErrorCode::kUnsupported, "the plan for this device has no such kernel");
     for (const Dispatch& dispatch : plan.dispatches) bytes_ += dispatch.bytes;
@@ -144,8 +144,9 @@ struct Shape {
 std::vector<Shape> shapes_of(const OpRow& row) {
   std::vector<Shape> shapes;
   if (row.op == "quantize") return {{"128x576", {960, kDim, WeightType::kQ4_0, false, 128, 0}}};
+  if (row.op == "attention_combine") return {{"decode", {0, 0, WeightType::kF32, false, 1, 4095, true}}};
   if (row.op == "attention") {
-    for (const int64_t position : {127, 2047}) shapes.push_back({cat("decode/context:", position + 1), {0, 0, WeightType::kF32, false, 1, position}});
+    for (const int64_t position : {127, 2047, 4095}) shapes.push_back({cat("decode/context:", position + 1), {0, 0, WeightType::kF32, false, 1, position, position > 512}});
     for (const int64_t position : {0, 1920}) shapes.push_back({cat("prefill:128/context:", position + 128), {0, 0, WeightType::kF32, false, 128, position}});
     return shapes;
   }

@@ -11,7 +11,7 @@
 namespace tessera::bench {
 
 inline constexpr ops::AttentionShape kHeads{9, 3, 64, 16};
-inline constexpr int64_t kDim = 576, kHidden = 1536, kVocab = 49152, kPages = 128, kContext = kPages * 16;
+inline constexpr int64_t kDim = 576, kHidden = 1536, kVocab = 49152, kPages = 256, kContext = kPages * 16;
 
 // One case: `rows` × `columns` of a weight of `type` (where the op has one), `tokens` of a step, behind `position` others.
 struct OpCase {
@@ -21,6 +21,7 @@ struct OpCase {
   bool gated = false;
   int64_t tokens = 1;
   int64_t position = 0;
+  bool long_context = false;   // see StepShape
 };
 
 // A graph of one op, with the engine's inputs by their names.
@@ -64,6 +65,7 @@ inline constexpr std::array kOpRows{
             c.result(ops::rope_kv(c.g, c.x("q", kDim), c.x("k", kHeads.kv_heads * 64), c.x("v", kHeads.kv_heads * 64), angles, c.kv(), kHeads));
           }},
     OpRow{"attention", false, "", [](OpGraph& c) { c.result(ops::attention(c.g, c.x("q", kDim), c.kv(), kHeads)); }},
+    OpRow{"attention_combine", false, "attention_combine", [](OpGraph& c) { c.result(ops::attention(c.g, c.x("q", kDim), c.kv(), kHeads)); }},
     OpRow{"pack_heads", false, "", [](OpGraph& c) {   // heads of 62 channels: of 64 there is nothing to pack
             constexpr ops::AttentionShape kOdd{9, 3, 62, 16};
             c.result(ops::pack_heads(c.g, c.x("x", kOdd.heads * kOdd.padded_dim()), kOdd));

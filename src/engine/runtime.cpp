@@ -47,7 +47,7 @@ Status Runtime::forward(SequenceId sequence, std::span<const int32_t> ids, const
 }
 
 Status Runtime::run(std::span<const StepPart> parts, const StepShape& shape, int32_t steps) {
-  const auto step = steps_.find(shape);
+  const auto step = step_for(parts, shape, steps);
   if (step == steps_.end()) return fail(ErrorCode::kInvalidArgument, cat("no step of ", shape.tokens, " tokens with these logits was planned (LoadOptions::all_logits?)"));
   ++runs_;
   rows_.clear();
@@ -63,6 +63,14 @@ Status Runtime::run(std::span<const StepPart> parts, const StepShape& shape, int
   for (int32_t i = 0; shape.logits == LogitRows::kAll && i < active; ++i) rows_[static_cast<size_t>(i)].logits_of = i;
   TESSERA_TRY(write_input<StepRow>(kRowsInput, 0, rows_));
   return executor_.run(step->second, {.tokens = active}, steps);
+}
+
+std::map<StepShape, Step>::iterator Runtime::step_for(std::span<const StepPart> parts, StepShape shape, int32_t steps) {
+  const auto is_long = [&](const StepPart& part) { return part.position + static_cast<int32_t>(part.ids.size()) + steps - 1 > long_context_; };
+  shape.long_context = std::ranges::any_of(parts, is_long);
+  auto step = steps_.find(shape);
+  shape.long_context = false;
+  return step != steps_.end() ? step : steps_.find(shape);
 }
 
 size_t Runtime::slot_of(SequenceId sequence) {
@@ -136,6 +144,7 @@ Status Runtime::set_up(StepPlans plans, const LoadOptions& options) {
   memory_ = plans.memory;
   tuning_ = std::move(plans.tuning);
   activation_type_ = plans.activation_type;
+  long_context_ = plans.long_context;
   TESSERA_TRY(allocate(plans));
   // So that a step allocates nothing.
   slots_.resize(kSlots);

@@ -66,7 +66,10 @@ Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<W
   out.activation_type = tuning.activation_type;
   StepRequest request{.config = &config, .weights = &weights, .shape = {}, .pages = kv.pages, .page_tokens = kv.page_tokens, .kv_type = kv.type, .context_pages = kv.context_pages()};
   Planner planner(device, tuning);
+  out.long_context = tuning.attention_long;
+  const int32_t seen = kv.window != 0 ? kv.window : kv.context_tokens;
   for (const StepShape& shape : shapes) {
+    if (shape.long_context && (seen <= out.long_context || tuning.attention_splits_of(shape.tokens * config.n_kv_heads) == 1)) continue;
     request.shape = shape;
     TESSERA_ASSIGN(Graph graph, build_step(request));
     TESSERA_ASSIGN(Plan plan, planner.plan(std::move(graph), shape));

@@ -57,5 +57,35 @@ TEST_F(LongContext, ASecondRequestWithTheSame1000TokensRunsAtMostAPage) {
   EXPECT_EQ(*second.append(std::span(prompt).subspan(static_cast<size_t>(*kept))), first) << "up to a tie: GEMM and GEMV add in other orders";
 }
 
+// A token behind 700 others: chosen in a decode step, whose workgroups share the context, and in a chunk of a prompt, whose do not. Both sum the same numbers.
+TEST_F(LongContext, ADecodeStepThatSharesTheContextGivesThePrefillsLogits) {
+  auto loaded = Model::load(real_model(), *shared_device(), {.context_tokens = 1024, .precision = Precision::kFloat});
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  Runtime& runtime = *loaded->runtime();
+  const std::vector<int32_t> text = text_of(701);
+  std::vector<float> logits[2];
+  uint64_t dispatches[2] = {};
+  for (const int64_t last : {1, 8}) {
+    Sequence sequence(loaded->runtime());
+    ASSERT_TRUE(sequence.append(std::span(text).first(700)));
+    const std::scoped_lock lock(runtime.mutex());
+    const size_t which = last == 1 ? 0 : 1;
+    const uint64_t before = counters().dispatches;
+    const Status status = runtime.forward(sequence.id(), std::span(text).last(1), {last, LogitRows::kLast});
+    ASSERT_TRUE(status) << status.error().message();
+    ASSERT_TRUE(runtime.read_logits(1, logits[which]));
+    dispatches[which] = counters().dispatches - before;
+  }
+  const int32_t layers = loaded->config().n_layers;
+  EXPECT_EQ(dispatches[0], static_cast<uint64_t>(6 * layers + 4)) << "attention and its combination";
+  double mean = 0.0, square = 0.0, worst = 0.0;
+  for (const float logit : logits[1]) mean += static_cast<double>(logit) / static_cast<double>(logits[1].size());
+  for (size_t i = 0; i < logits[1].size(); ++i) {
+    square += (static_cast<double>(logits[1][i]) - mean) * (static_cast<double>(logits[1][i]) - mean) / static_cast<double>(logits[1].size());
+    worst = std::max(worst, std::abs(static_cast<double>(logits[0][i]) - static_cast<double>(logits[1][i])));
+  }
+  EXPECT_LT(worst, 1e-3 * std::sqrt(square)) << "as golden_test allows against another implementation";
+}
+
 }  // namespace
 }  // namespace tessera::test

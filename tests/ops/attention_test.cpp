@@ -18,15 +18,19 @@ struct HeadTruth {
   Eigen::VectorXd y, tolerance, weights;
 };
 
-HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const std::vector<const float*>& v, int64_t dim, int64_t page, bool scaled = false) {
+HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const std::vector<const float*>& v, int64_t dim, int64_t page, bool scaled = false, bool turned = false) {
   const auto as_double = [dim](const float* p) -> Eigen::VectorXd { return Eigen::Map<const Eigen::VectorXf>(p, dim).cast<double>(); };
   const auto n = static_cast<Eigen::Index>(k.size());
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
+  double turning = 0.0;
   Eigen::VectorXd scores(n), sizes(n);
   Eigen::MatrixXd values(dim, n);
   for (Eigen::Index j = 0; j < n; ++j) {
     const Eigen::VectorXd key = as_double(k[static_cast<size_t>(j)]), query = as_double(q);
     scores(j) = query.dot(key) * scale;
+    // q and k that the kernel turns itself: each number is off by at most 4u√2 of its pair's length (two products, a sum, the reference's rounding), a pair's
+    // share of the score by 8u of the product of the lengths for q and as much for k; over all pairs that is at most the product of the norms.
+    if (turned) turning = std::max(turning, 16.0 * device_unit() * scale * query.norm() * key.norm());
     sizes(j) = query.cwiseAbs().dot(key.cwiseAbs()) * scale;
     values.col(j) = as_double(v[static_cast<size_t>(j)]);
   }
@@ -38,7 +42,7 @@ HeadTruth head_truth(const float* q, const std::vector<const float*>& k, const s
   // argument; every page rounds one exp and one product.
   const int64_t pages = (n + page - 1) / page;
   const double range = scores.maxCoeff() - scores.minCoeff(), exp_growth = exp_roundings(range) - exp_roundings(0.0);
-  const double weight_error = 2.0 * gamma_of(dim + 5 + (scaled ? 1 : 0)) * sizes.maxCoeff() + 2.0 * device_unit() * range + gamma_of(static_cast<double>(pages + 1) * (exp_roundings(0.0) + 2.0) + exp_growth);
+  const double weight_error = 2.0 * turning + 2.0 * gamma_of(dim + 5 + (scaled ? 1 : 0)) * sizes.maxCoeff() + 2.0 * device_unit() * range + gamma_of(static_cast<double>(pages + 1) * (exp_roundings(0.0) + 2.0) + exp_growth);
   // Numerator and denominator are sums of n such weights, those multiplied with the values' scales, if they have them; then a reciprocal, a product, the
   // reference's rounding.
   const double relative = 2.0 * weight_error / (1.0 - weight_error) + 2.0 * gamma_of(n + 2 + (scaled ? 1 : 0)) + gamma_of(division_roundings() + 2.0);
@@ -279,6 +283,94 @@ TEST_P(AttentionRows, MayBeOfSeveralSequences) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Attention, AttentionRows, testing::Values(8, 32), testing::PrintToStringParamName());
+
+// One row at the end of a context: rotation inside the kernel or before it (bytes), the context in one piece or shared by workgroups, pages of any size.
+struct OneRowCase {
+  int64_t page = 16;
+  DType kv = DType::kF32;
+  int64_t window = 0;
+  bool shared = false;
+  TestTuning tuning{};
+};
+class AttentionOfOneRow : public OpTest, public testing::WithParamInterface<OneRowCase> {};
+
+TEST_P(AttentionOfOneRow, SeesWhatWasWrittenAndItself) {
+  const OneRowCase& one = GetParam();
+  AttentionCase c{{9, 3, 64, one.page, one.window}, one.kv, one.tuning};
+  c.tuning.attention_groups = one.shared ? 12 : 0;
+  const int64_t dim = 64, width = 9 * dim, positions = kPages * one.page;
+  std::vector<int32_t> table;
+  for (int32_t page = 0; page < kPages; ++page) table.push_back((page * 5 + 2) % static_cast<int32_t>(kPages));   // 5 and 6 have no common divisor: a permutation
+  ops::Rotation rotation;
+  for (int64_t i = 0; i < dim / 2; ++i) rotation.frequencies.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dim)));
+  const std::vector<float> angles = ops::rope_angles(positions, dim, rotation);
+  OpRunner run(device(), c.tuning);
+  const ops::KvPages kv = run.kv_pages(c.shape, c.kv, kPages, static_cast<int64_t>(table.size()));
+  const ValueId q_in = run.g.activation("q", 1, width), k_in = run.g.activation("k", 1, 3 * dim), v_in = run.g.activation("v", 1, 3 * dim);
+  const ValueId y = ops::attention(run.g, ops::rope_kv(run.g, q_in, k_in, v_in, run.g.input("angles", DType::kF32, 4, {positions, dim / 4}), kv, c.shape), kv, c.shape);
+  run.intermediate(y);
+  TESSERA_ASSERT_OK(run.prepare({1, LogitRows::kNone, one.shared}));
+  const bool folded = one.kv != DType::kI8;
+  const char *entry = folded ? "attention" : "rope_kv", *result = one.shared ? "attention_combine" : "attention";
+  ASSERT_EQ(run.plan().dispatches.size(), 1u + (folded ? 0u : 1u) + (one.shared ? 1u : 0u) + (c.tuning.activations == Storage::kBuffer && c.tuning.activation_type == DType::kF32 ? 0u : 1u)) << dump(run.plan());
+  Random random(12);
+  Content k = pages_content(random, c, positions, 2.0f), v = pages_content(random, c, positions, 1.0f);
+  for (const int64_t position : {int64_t{0}, int64_t{1}, positions / 2, positions - 2, positions - 1}) {
+    SCOPED_TRACE(cat("position ", position));
+    const Matrix q = random.matrix(1, width, 2.0f), own_k = random.matrix(1, 3 * dim, 2.0f), own_v = random.matrix(1, 3 * dim);
+    // What is there so far; the last one was written by the run before.
+    Content keys = k, values = v;
+    keys.values.rows = keys.scales.rows = values.values.rows = values.scales.rows = position;
+    keys.first = values.first = first_seen(c.shape, position);
+    TESSERA_ASSERT_OK(run.clear());
+    TESSERA_ASSERT_OK(write_pages(run, c, "attention", keys, values, table));
+    TESSERA_ASSERT_OK(run.write_raw(entry, "angles", angles));
+    TESSERA_ASSERT_OK(run.write(entry, "q", q));
+    TESSERA_ASSERT_OK(run.write(entry, "k", own_k));
+    TESSERA_ASSERT_OK(run.write(entry, "v", own_v));
+    TESSERA_ASSERT_OK(run.run({.position = static_cast<int32_t>(position), .tokens = 1}));
+    const auto found = run.read(result, "y");
+    TESSERA_ASSERT_OK(found);
+    Matrix turned_q = q, turned_k = own_k;
+    for (Matrix* turned : {&turned_q, &turned_k})
+      for (int64_t first = 0; first < turned->channels; first += dim) ops::rope_reference(&turned->at(0, first), &angles[static_cast<size_t>(position * dim)], dim);
+    for (int64_t h = 0; h < 9; ++h) {
+      std::vector<const float*> key_rows, value_rows;
+      for (int64_t j = first_seen(c.shape, position); j < position; ++j) key_rows.push_back(k.values.row(j) + h / 3 * dim), value_rows.push_back(v.values.row(j) + h / 3 * dim);
+      key_rows.push_back(turned_k.row(0) + h / 3 * dim), value_rows.push_back(own_v.row(0) + h / 3 * dim);
+      const HeadTruth truth = head_truth(turned_q.row(0) + h * dim, key_rows, value_rows, dim, 1, !folded, true);
+      // Bytes: the row's own key, at most 2√2 turned, and value, at most 1, are within half a scale; as in IsOffByHalfAScaleANumber, values being at most 1.
+      double query_size = 0.0;
+      for (int64_t d = 0; d < dim; ++d) query_size += static_cast<double>(std::abs(turned_q.at(0, h * dim + d)));
+      const double key_error = query_size * 2.0 * std::sqrt(2.0) * 0.501 / 127.0 / 8.0, bytes = folded ? 0.0 : std::expm1(2.0 * key_error) + std::exp(2.0 * key_error) * 0.501 / 127.0;
+      for (int64_t d = 0; d < dim; ++d) ASSERT_NEAR(static_cast<double>(found->at(0, h * dim + d)), truth.y(d), truth.tolerance(d) + bytes) << h << ", " << d;
+    }
+    if (c.kv != DType::kF32) continue;
+    // The row is in its page, for rows to come.
+    const auto page = run.read_raw<float>("attention", "k_pages"), value_page = run.read_raw<float>("attention", "v_pages");
+    ASSERT_TRUE(page && value_page);
+    for (int64_t kv_head = 0; kv_head < 3; ++kv_head)
+      for (int64_t d = 0; d < dim; ++d) {
+        const size_t place = static_cast<size_t>(((table[static_cast<size_t>(position / one.page)] * 3 + kv_head) * one.page + position % one.page) * dim + d);
+        ASSERT_NEAR((*page)[place], turned_k.at(0, kv_head * dim + d), 8.0 * device_unit() * 2.0 * std::sqrt(2.0)) << kv_head << ", " << d;
+        ASSERT_EQ((*value_page)[place], own_v.at(0, kv_head * dim + d)) << kv_head << ", " << d;
+      }
+  }
+}
+
+std::vector<OneRowCase> one_row_cases() {
+  std::vector<OneRowCase> all;
+  int turn = 0;
+  for (const bool shared : {false, true})
+    for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
+      for (const int64_t page : {16, 64, 2})
+        for (const int64_t window : {0, 21})
+          if (const int pick = turn++; in_tier(pick, 5, 2)) all.push_back({page, kv, window, shared, {.width = width_in_turn(pick), .activations = storage_in_turn(pick), .workgroup = pick % 2 == 0 ? 4 : 1}});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Attention, AttentionOfOneRow, testing::ValuesIn(one_row_cases()), [](const auto& test) {
+  return cat("page", test.param.page, "_", name_of(test.param.kv), "_window", test.param.window, test.param.shared ? "_shared" : "", "_w", test.param.tuning.width, "_", test.param.tuning.name_of_activations());
+});
 
 // What bytes cost: keys and values through rope_kv into the pages and from there through attention, against attention over the numbers themselves.
 class AttentionInBytes : public OpTest {};

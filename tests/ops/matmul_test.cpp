@@ -167,6 +167,9 @@ class Matmul : public OpTest {
       const Operands o = make_operands(c, tokens, columns);
       OpRunner run(device(), c.tuning);
       TESSERA_ASSERT_OK(prepare(c, run, o, tokens));
+      if (c.tuning.gemv_lanes > 0) {
+        ASSERT_EQ(run.plan().dispatches.front().variant.consts.at("SPLIT"), c.tuning.workgroup / 4);
+      }
       for (const Dispatch& dispatch : run.plan().dispatches) ASSERT_TRUE(dispatch.variant.kernel == kernel || dispatch.variant.kernel == first || dispatch.variant.kernel == "take_row") << dump(run.plan());
       for (const int64_t count : active) {
         SCOPED_TRACE(cat(count, " of ", tokens, " tokens"));
@@ -278,6 +281,22 @@ std::vector<MatmulCase> int8_cases() {
 }
 INSTANTIATE_TEST_SUITE_P(GemvInt8, GemvCase, testing::ValuesIn(with_halves(int8_cases())), name_of_case);
 INSTANTIATE_TEST_SUITE_P(GemmInt8, GemmCase, testing::ValuesIn(with_halves(int8_cases())), name_of_case);
+
+// Lanes that share the columns of a block: 2, 4 or 8 of them, with fewer groups than take turns evenly, blocks that end inside a workgroup, and all that is fused.
+std::vector<MatmulCase> shared_cases() {
+  std::vector<MatmulCase> cases;
+  int turn = 0;
+  for (const WeightFormat& format : kWeightFormats)
+    for (const bool int8 : {false, true}) {
+      if (int8 && (!is_quantized(format.type) || format.codebook != nullptr)) continue;
+      const int workgroup = 8 << turn % 3, columns = format.block == 1 ? 127 : format.block == 32 ? 320 : 512;
+      cases.push_back({.type = format.type, .tuning = {.width = turn % 4 == 3 ? at_most_wide(8) : 4, .weights = storage_in_turn(turn / 2), .activations = storage_in_turn(turn), .workgroup = workgroup, .gemv_lanes = 1024, .blocks_a_lane = 1 + turn / 2 % 2, .interleave = turn % 2 == 0 ? 4 : 1, .int8 = int8},
+                       .rows = kRows[turn % 3], .columns = {columns}, .norm = turn % 5 < 2, .residual = turn % 3 == 1, .gated = turn % 4 == 2, .bias = turn % 7 == 3, .exact_bytes = int8 && turn % 5 > 1});
+      ++turn;
+    }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(GemvShared, GemvCase, testing::ValuesIn(shared_cases()), name_of_case);
 
 // Weights in several objects, because one binding or image does not hold them or because the tuning says so, and images folded for their height.
 // In buffers: 127 rows are 32 blocks of width 4. In images: 16 blocks, whatever the width; one of Q4_1 or Q8_0 is 24 or 48 texels, of F32, 192.

@@ -51,10 +51,12 @@ struct TestTuning {
   Storage activations = Storage::kBuffer;
   DType activation_type = DType::kF32;
   int workgroup = 4;     // small, so that small shapes have several workgroups; a power of two
+  int gemv_lanes = 0;    // above a matrix's blocks: lanes of a workgroup of 8 and more share them
   int blocks_a_lane = 1;
   int tokens_a_lane = 4;
   int parts = 1;         // objects of a weight, at least
   int interleave = 1;    // blocks of a weight that take turns in buffers
+  int attention_groups = 0;   // above the kv heads: workgroups share a long context
   bool subgroups = false;
   bool int8 = false;     // products of quantized weights; dots in pairs where the width has them
   std::optional<DotForm> dot{};
@@ -63,6 +65,9 @@ struct TestTuning {
     Tuning t;
     t.vector_width = t.words.vector_width = width;
     t.gemv_workgroup = t.gemm_workgroup = t.row_workgroup = t.item_workgroup = t.attention_workgroup = workgroup;
+    t.attention_row_keys = 32;   // several tiles in contexts of tests
+    t.attention_groups = attention_groups;
+    t.gemv_lanes = gemv_lanes;
     t.gemv_blocks = blocks_a_lane;
     t.gemm_tokens = tokens_a_lane;
     t.weight_storage = {weights, true};
@@ -76,7 +81,7 @@ struct TestTuning {
     return t;
   }
   DotForm dot_form() const { return dot.value_or(int8 && width == 8 ? DotForm::kPairs : DotForm::kPlain); }
-  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), interleave > 1 ? cat("_by", interleave) : "", int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
+  std::string name() const { return cat("w", width, "_weights_", name_of(weights), "_activations_", name_of_activations(), interleave > 1 ? cat("_by", interleave) : "", gemv_lanes > 0 ? cat("_shared", workgroup / 4) : "", int8 ? cat("_int8_", tessera::name_of(dot_form())) : ""); }
   std::string name_of_activations() const { return cat(name_of(activations), activation_type == DType::kF16 ? "_f16" : ""); }
   // The nearest numbers that activations can hold.
   Matrix stored(Matrix m) const {

@@ -114,6 +114,15 @@ std::vector<WordCase> word_cases(int width) {
     const auto lane_of = [&](const char* value) { return cat("lane(", value, ", ", i, ")"); };
     cases.push_back({lane_of("to_floatw(to_intw((uintw(q.x) >> 8) & 255u))"), 127.0f});
     cases.push_back({lane_of("to_floatw(to_intw(uintw(q.x) << 8) >> 24)"), -1.0f});
+    cases.push_back({lane_of("rotate_pairs(with_lane(floatw(2.0f), 1, 3.0f), with_lane(floatw(5.0f), 0, 7.0f))"), i == 0 ? 2.0f * 7.0f - 3.0f * 5.0f : i == 1 ? 2.0f * 5.0f + 3.0f * 7.0f : i % 2 == 0 ? 0.0f : 20.0f});
+  }
+  // Every lane is in its own vector's sum, once.
+  std::string ramp = "floatw(0.0f)";
+  float sum = 0.0f;
+  for (int i = 0; i < width; ++i, sum += static_cast<float>(i * i)) ramp = cat("with_lane(", ramp, ", ", i, ", ", (i + 1) * (i + 1), ".0f)");
+  for (int k = 0; k < 4; ++k) {
+    const auto times = [&](int n) { return cat(ramp, " * ", n, ".0f"); };
+    cases.push_back({cat("horizontal_sums(", times(1), ", ", times(2), ", ", times(3), ", ", times(5), ").", "xyzw"[k]), sum * static_cast<float>(k == 3 ? 5 : k + 1)});
   }
   return cases;
 }

@@ -7,8 +7,10 @@
 #include "tessera/plan/passes/fold_gated.hpp"
 #include "tessera/plan/passes/fold_norm.hpp"
 #include "tessera/plan/passes/fold_residual.hpp"
+#include "tessera/plan/passes/fold_rope.hpp"
 #include "tessera/plan/passes/quantize_activations.hpp"
 #include "tessera/plan/passes/remove_unused.hpp"
+#include "tessera/plan/passes/split_context.hpp"
 #include "tessera/plan/passes/stack_matmuls.hpp"
 
 namespace tessera {
@@ -75,6 +77,64 @@ TEST_F(Passes, RemoveUnusedKeepsWritesOfState) {
   passes::remove_unused(g.graph());
   ASSERT_EQ(g.graph().nodes.size(), 4u);
   EXPECT_EQ(g.graph().nodes.back().op, "rope_kv");
+}
+
+// ---- fold_rope, split_context ------------------------------------------------------------------------------------------------------
+
+// rope_kv and attention over `rows` rows of two query heads and one kv head of 16 channels.
+class AttentionPasses : public Passes {
+ protected:
+  ValueId attend(int64_t rows, DType type = DType::kF32) {
+    const ops::AttentionShape shape{2, 1, 16, 16};
+    ops::KvPages kv{g.state("kp", type, 4, {1, 1, 16, 4}), g.state("vp", type, 4, {1, 1, 16, 4}), g.input("rows", DType::kI32, 4, {8}), g.input("tables", DType::kI32, 1, {1}), 1};
+    if (type == DType::kI8) kv.k_scales = g.state("ks", DType::kF32, 1, {1, 1, 16}), kv.v_scales = g.state("vs", DType::kF32, 1, {1, 1, 16});
+    turned = named(ops::rope_kv(g, activation("q", 32, rows), activation("k", 16, rows), activation("v", 16, rows), g.input("angles", DType::kF32, 4, {16, 4}), kv, shape), "turned");
+    return named(ops::attention(g, turned, kv, shape), "y");
+  }
+  ValueId turned = kNoValue;
+};
+
+TEST_F(AttentionPasses, FoldRopeGivesItToTheAttentionOfOneRow) {
+  attend(1);
+  passes::fold_rope(g.graph());
+  EXPECT_EQ(text(), "y, kp, vp = attention(q=q, k_pages=kp, v_pages=vp, rows=rows, block_tables=tables, k=k, v=v, angles=angles)\n");
+}
+TEST_F(AttentionPasses, FoldRopeLeavesSeveralRowsAlone) {
+  attend(2);
+  expect_untouched(passes::fold_rope);
+}
+TEST_F(AttentionPasses, FoldRopeLeavesPagesOfBytesAlone) {
+  attend(1, DType::kI8);
+  expect_untouched(passes::fold_rope);
+}
+TEST_F(AttentionPasses, FoldRopeNeedsSoleUse) {
+  attend(1);
+  add(turned, activation("x"), "also");
+  expect_untouched(passes::fold_rope);
+}
+
+TEST_F(AttentionPasses, SplitContextMakesTheSharesOfAKvHeadAndPutsThemTogether) {
+  const ValueId y = attend(1);
+  Tuning tuning;
+  tuning.attention_groups = 3;
+  passes::fold_rope(g.graph());
+  passes::split_context(g.graph(), tuning);
+  EXPECT_EQ(text(), "y sums, y tops, kp, vp = attention(q=q, k_pages=kp, v_pages=vp, rows=rows, block_tables=tables, k=k, v=v, angles=angles)\ny = attention_combine(part_sums=y sums, part_tops=y tops)\n");
+  EXPECT_EQ(g.graph().nodes[0].integer("splits"), 4);
+  EXPECT_EQ(g.graph().nodes[1].output("y"), y);
+  const Value& sums = g.graph()[g.graph().nodes[1].input("part_sums")];
+  EXPECT_EQ(sums.grid, (std::vector<int64_t>{1, 4 * 32 / 4}));
+  EXPECT_EQ(sums.dtype, DType::kF32);
+}
+TEST_F(AttentionPasses, SplitContextLeavesEnoughRowsAndChunksAlone) {
+  attend(8);
+  Tuning tuning;
+  tuning.attention_groups = 8;
+  expect_untouched([&](Graph& graph) { passes::split_context(graph, tuning); });
+  attend(32);
+  tuning.attention_groups = 64;
+  g.graph().nodes.erase(g.graph().nodes.begin(), g.graph().nodes.begin() + 2);
+  expect_untouched([&](Graph& graph) { passes::split_context(graph, tuning); });
 }
 
 // ---- fold_gated --------------------------------------------------------------------------------------------------------------------
@@ -297,7 +357,7 @@ TEST_F(Passes, QuantizeActivationsLeavesOneTokenThatSharedMemoryDoesNotHold) {
   matmul(activation("x"), weight("a"), "p");
   matmul(activation("y", 32, 8), weight("a"), "q");
   Tuning tuning;
-  tuning.shared_memory_bytes = 32 + 16 + 4 * tuning.gemv_workgroup - 1;
+  tuning.shared_memory_bytes = 32 + 16 + (4 + 2 * 16) * tuning.gemv_workgroup - 1;
   passes::quantize_activations(g.graph(), tuning);
   EXPECT_EQ(g.graph().nodes[0].integer("int8"), 0);
   EXPECT_EQ(g.graph().nodes[2].integer("int8"), 1);

@@ -83,10 +83,11 @@ Names repeated(Names head, const Names& layer, const Names& tail) {
   return head;
 }
 
-TEST(Planner, DecodeTakesSixDispatchesALayer) {
-  const auto p = plan({1, LogitRows::kLast});
-  ASSERT_TRUE(p) << p.error().message();
-  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"gemv", "rope_kv", "attention", "gemv", "gemv", "gemv"}, {"gemv", "adjust_logits", "sample"})) << dump(*p);
+TEST(Planner, DecodeTakesFiveDispatchesALayerAndSixBehindALongContext) {
+  const auto p = plan({1, LogitRows::kLast}), behind = plan({1, LogitRows::kLast, true});
+  ASSERT_TRUE(p && behind);
+  EXPECT_EQ(kernels(*p), repeated({"embed"}, {"gemv", "attention", "gemv", "gemv", "gemv"}, {"gemv", "adjust_logits", "sample"})) << dump(*p);
+  EXPECT_EQ(kernels(*behind), repeated({"embed"}, {"gemv", "attention", "attention_combine", "gemv", "gemv", "gemv"}, {"gemv", "adjust_logits", "sample"})) << dump(*behind);
 }
 
 TEST(Planner, PrefillNormsOnItsOwn) {

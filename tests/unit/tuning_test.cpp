@@ -100,6 +100,24 @@ TEST(TuningRows, ActivationsAreHalvesWhereADeviceComputesInThem) {
   for (const auto& [name, info] : profiles()) EXPECT_EQ(tuning_for(info).activation_type, info.fp16_arithmetic ? DType::kF16 : DType::kF32) << name;
 }
 
+TEST(Tuning, LanesShareABlocksColumnsWhereBlocksAreFew) {
+  Tuning t;
+  t.gemv_workgroup = 64;
+  t.gemv_lanes = 4096;
+  EXPECT_EQ(t.gemv_split_of(12288, 18), 1);   // an output projection fills the device
+  EXPECT_EQ(t.gemv_split_of(4096, 18), 1);
+  EXPECT_EQ(t.gemv_split_of(4095, 18), 2);
+  EXPECT_EQ(t.gemv_split_of(384, 18), 16);    // SmolLM2's gate and up; 16 lanes of 64 leave runs of four
+  EXPECT_EQ(t.gemv_split_of(144, 18), 16);
+  EXPECT_EQ(t.gemv_split_of(144, 7), 4);      // no lane without a group
+  EXPECT_EQ(t.gemv_split_of(144, 1), 1);
+  t.gemv_workgroup = 1;
+  EXPECT_EQ(t.gemv_split_of(144, 18), 1);
+  t.gemv_workgroup = 64;
+  t.gemv_lanes = 0;
+  EXPECT_EQ(t.gemv_split_of(144, 18), 1);
+}
+
 // Every row is reached by a device, says why, and fits what its devices allow; kernels that reduce need powers of two.
 TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
   std::set<const TuningRow*> reached;

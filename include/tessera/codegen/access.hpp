@@ -166,6 +166,13 @@ class TensorAccess {
     return {out + "}", needs()};
   }
 
+  // A whole statement: that the texel will soon be read. Buffers of OpenCL drivers that are CPUs; elsewhere nothing, lanes hide each other's waiting.
+  AccessText prefetch(std::span<const IndexText> coords) const {
+    if (image_ != nullptr || spelling_.target != Target::kOpenCL) return {";", {}};
+    const std::string lanes = buffer_ != nullptr ? cat(" * ", layout_.lanes) : std::string();
+    return {cat("prefetch_(", decl_->name, " + (", locate<IndexText>(layout_, coords).x.text(), ")", lanes, ");"), {"prefetch_", ""}};
+  }
+
  private:
   TensorAccess(const TensorDecl& decl, Type texel, const Layout& layout, const Spelling& spelling)
       : decl_(&decl), texel_(texel), layout_(layout), spelling_(spelling) {}

@@ -199,7 +199,7 @@ class BodyLowering : public ExpressionLowering {
     const bool declares = cursor_.peek().kind == TokenKind::kName && cursor_.peek(1).kind == TokenKind::kName;
     if (constant || (declares && type_named(cursor_.peek().text))) return declaration(constant);
     if (declares) cursor_.fail(cursor_.line(), cat("'", cursor_.peek().text, "' is not a type"));
-    return free && is_write() ? write_statement() : change() + ";";
+    return free && is_tensor_statement() ? tensor_statement() : change() + ";";
   }
 
   std::string return_statement() {
@@ -285,18 +285,27 @@ class BodyLowering : public ExpressionLowering {
     if (!target.writable || target.array()) cursor_.fail(line, cat("'", target.text, "' cannot be assigned to"));
   }
 
-  bool is_write() const {
+  // NAME.write or NAME.prefetch of a tensor.
+  bool is_tensor_statement() const {
     const Symbol* symbol = cursor_.peek().kind == TokenKind::kName ? find(cursor_.peek().text) : nullptr;
-    return symbol != nullptr && symbol->role == Role::kTensor && cursor_.peek(1).text == "." && cursor_.peek(2).text == "write";
+    return symbol != nullptr && symbol->role == Role::kTensor && cursor_.peek(1).text == "." && (cursor_.peek(2).text == "write" || cursor_.peek(2).text == "prefetch");
   }
 
-  std::string write_statement() {
+  std::string tensor_statement() {
     const int line = cursor_.line();
     const std::string_view name = cursor_.take().text;
     cursor_.take();
-    cursor_.take();
+    const bool writes = cursor_.take().text == "write";
     const TensorAccess& tensor = *find(name)->tensor;
     if (!in_kernel_) cursor_.fail(line, cat("tensor '", name, "' is read and written in the kernel's body only"));
+    if (!writes) {
+      cursor_.expect("(", "after prefetch");
+      const std::vector<IndexText> coords = coordinates(tensor, line);
+      if (cursor_.failed()) return {};
+      const AccessText access = tensor.prefetch(coords);
+      lowering_.need(access.needs);
+      return access.text;
+    }
     if (!tensor.decl().written) cursor_.fail(line, cat("'", name, "' is 'in': it is read, not written"));
     cursor_.expect("(", "after write");
     const Expr value = value_for(tensor.texel(), cat("what '", name, "' holds"));

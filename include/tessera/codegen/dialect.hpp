@@ -124,6 +124,8 @@ inline constexpr Word kWords[] = {
     {"mad", "F(F,F,F)", "mad({0}, {1}, {2})", "(({0}) * ({1}) + ({2}))"},
     {"horizontal_sum", "float(float4)", "horizontal_sum_({0})", "horizontal_sum_({0})", "horizontal_sum_"},
     {"horizontal_sum", "float(floatw)", "sum_lanes_{W}_({0})", "horizontal_sum_({0})", "sum_lanes_ horizontal_sum_"},
+    {"horizontal_sums", "float4(floatw,floatw,floatw,floatw)", "sums_of_lanes_{W}_({0}, {1}, {2}, {3})", "sums_of_lanes_({0}, {1}, {2}, {3})", "sums_of_lanes_"},
+    {"rotate_pairs", "floatw(floatw,floatw)", "rotate_pairs_({0}, {1})", "rotate_pairs_({0}, {1})", "rotate_pairs_"},
     {"max_abs", "float(float4)", "max_abs_({0})", "max_abs_({0})", "max_abs_"},
     {"lane", "float(floatw,int)", "lane_({0}, {1})", "({0})[{1}]", "lane_"},
     {"with_lane", "floatw(floatw,int,float)", "with_lane_({0}, {1}, {2})", "with_lane_({0}, {1}, {2})", "with_lane_"},
@@ -175,6 +177,31 @@ float sum_lanes_8_(float8 v) { return sum_lanes_4_(v.lo + v.hi); }
 float sum_lanes_16_(float16 v) { return sum_lanes_8_(v.lo + v.hi); })"},
     {.name = "max_abs_", .opencl = "float max_abs_(float4 v) { return max(max(fabs(v.x), fabs(v.y)), max(fabs(v.z), fabs(v.w))); }",
      .glsl = "float max_abs_(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }"},
+    // Halves are added, and what is left of two vectors in one, until each lane has the sum of another: three additions a vector, not W − 1.
+    {.name = "sums_of_lanes_", .opencl = R"(float4 sums_of_lanes_4_(float4 a, float4 b, float4 c, float4 d) {
+  const float4 ab = (float4)(a.lo, b.lo) + (float4)(a.hi, b.hi), cd = (float4)(c.lo, d.lo) + (float4)(c.hi, d.hi);
+  return (float4)(ab.even, cd.even) + (float4)(ab.odd, cd.odd);
+}
+float4 sums_of_lanes_8_(float8 a, float8 b, float8 c, float8 d) { return sums_of_lanes_4_(a.lo + a.hi, b.lo + b.hi, c.lo + c.hi, d.lo + d.hi); }
+float4 sums_of_lanes_16_(float16 a, float16 b, float16 c, float16 d) { return sums_of_lanes_8_(a.lo + a.hi, b.lo + b.hi, c.lo + c.hi, d.lo + d.hi); })",
+     .glsl = R"(vec4 sums_of_lanes_(vec4 a, vec4 b, vec4 c, vec4 d) {
+  const vec4 ab = vec4(a.xy, b.xy) + vec4(a.zw, b.zw), cd = vec4(c.xy, d.xy) + vec4(c.zw, d.zw);
+  return vec4(ab.xz, cd.xz) + vec4(ab.yw, cd.yw);
+})"},
+    {.name = "prefetch_", .opencl = R"(#ifdef __x86_64__
+#define prefetch_(p) __builtin_prefetch(p)
+#else
+#define prefetch_(p)
+#endif)"},
+    {.name = "rotate_pairs_", .opencl = R"(float{W} rotate_pairs_(float{W} v, float{W} a) {
+  float{W} r;
+  r.even = v.even * a.even - v.odd * a.odd;
+  r.odd = v.even * a.odd + v.odd * a.even;
+  return r;
+})", .glsl = R"(vec4 rotate_pairs_(vec4 v, vec4 a) {
+  const vec2 first = v.xz * a.xz - v.yw * a.yw, second = v.xz * a.yw + v.yw * a.xz;
+  return vec4(first.x, second.x, first.y, second.y);
+})"},
     {.name = "lane_", .opencl = R"(float lane_(float{W} v, int i) {
   union { float{W} whole; float part[{W}]; } u;
   u.whole = v;

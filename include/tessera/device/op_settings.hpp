@@ -22,6 +22,7 @@ struct OpSetting {
 inline const std::vector<OpSetting>& op_settings() {
   static const std::vector<OpSetting> settings = {
       {"gemv_workgroup", &Tuning::gemv_workgroup, &TuningRow::gemv_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
+      {"gemv_lanes", &Tuning::gemv_lanes, &TuningRow::gemv_lanes, {0, 512, 1024, 2048, 4096, 8192, 16384}},
       {"gemv_unit_groups", &Tuning::gemv_unit_groups, &TuningRow::gemv_unit_groups, {0, 1, 2, 4, 8, 16, 32}},
       {"gemv_blocks", &Tuning::gemv_blocks, &TuningRow::gemv_blocks, {1, 2, 4, 8}},   // where gemv_unit_groups is 0
       {"gemm_workgroup", &Tuning::gemm_workgroup, &TuningRow::gemm_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},

@@ -33,7 +33,8 @@ struct TuningRow;
 
 struct Tuning {
   int vector_width = 4;        // W: rows of a weight block, lanes of floatw
-  int gemv_workgroup = 64;     // lanes; each owns a block of W rows
+  int gemv_workgroup = 64;     // lanes; each owns a block of W rows, or shares one with others
+  int gemv_lanes = 4096;       // that keep the device busy: where a matrix has fewer blocks, lanes share each block's columns. 0: they never do
   int gemv_blocks = 1;         // blocks a lane walks one after the other
   int gemv_unit_groups = 0;    // where not 0, as many blocks as leave this many workgroups for each compute unit of the device
   int gemm_workgroup = 64;
@@ -46,6 +47,8 @@ struct Tuning {
   int attention_keys = 16;     // of a tile of attention at most; a multiple of 4
   int attention_row_keys = 256;  // of attention of one row: how many scores there are before values are read; a multiple of 16
   int attention_row_block = 4;   // of these, what a lane multiplies with the queries at once
+  int attention_groups = 64;     // workgroups that keep the device busy: behind a long context as many share the keys of few rows and kv heads. 0: never
+  int attention_long = 512;      // tokens from which a context is long
   bool int8_activations = false;  // products of quantized weights: x rounded to bytes, in groups of 32, and packed dots
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
   StorageChoice weight_storage;
@@ -64,6 +67,22 @@ struct Tuning {
     const int64_t lanes = int64_t{gemv_workgroup} * gemv_unit_groups * compute_units;
     return lanes == 0 ? gemv_blocks : std::max<int64_t>(1, ceil_div(blocks, lanes));
   }
+
+  // Lanes of a GEMV's workgroup that share the columns, `groups` of them, of a block. Four neighbours keep reading neighbouring blocks: 64 bytes of 4-bit rows.
+  int64_t gemv_split_of(int64_t blocks, int64_t groups) const {
+    constexpr int64_t kNeighbours = 4;
+    int64_t split = 1;
+    while (blocks * split < gemv_lanes && split * 2 <= groups && gemv_workgroup % (split * 2 * kNeighbours) == 0) split *= 2;
+    return split;
+  }
+
+  // Workgroups that share the keys of one, where attention over a long context has only `groups`.
+  int64_t attention_splits_of(int64_t groups) const {
+    constexpr int64_t kMost = 16;   // of what one lane puts together
+    int64_t splits = 1;
+    while (groups * splits < attention_groups && splits < kMost) splits *= 2;
+    return splits;
+  }
 };
 
 // Members left out keep what the rows before them said.
@@ -73,8 +92,8 @@ struct TuningRow {
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
   std::optional<OpShape> shape{};        // for this alone; sets nothing but op_settings()
-  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
-      attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{};
+  std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, row_workgroup{}, item_workgroup{},
+      attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
   std::optional<bool> fuse_norm{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
@@ -94,6 +113,7 @@ template <class TheTuning, class TheRow, class Visitor>
 void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("vector_width", tuning.vector_width, row.vector_width);
   visit("gemv_workgroup", tuning.gemv_workgroup, row.gemv_workgroup);
+  visit("gemv_lanes", tuning.gemv_lanes, row.gemv_lanes);
   visit("gemv_blocks", tuning.gemv_blocks, row.gemv_blocks);
   visit("gemv_unit_groups", tuning.gemv_unit_groups, row.gemv_unit_groups);
   visit("gemm_workgroup", tuning.gemm_workgroup, row.gemm_workgroup);
@@ -106,6 +126,8 @@ void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("attention_keys", tuning.attention_keys, row.attention_keys);
   visit("attention_row_keys", tuning.attention_row_keys, row.attention_row_keys);
   visit("attention_row_block", tuning.attention_row_block, row.attention_row_block);
+  visit("attention_groups", tuning.attention_groups, row.attention_groups);
+  visit("attention_long", tuning.attention_long, row.attention_long);
   visit("int8_activations", tuning.int8_activations, row.int8_activations);
   visit("dot", tuning.words.dot, row.dot);
   visit("fuse_norm", tuning.fuse_norm, row.fuse_norm);
@@ -128,6 +150,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kCpu,
        .vector_width = 8,
        .gemv_workgroup = 1,
+       .gemv_lanes = 0,
        .gemv_unit_groups = 4,
        .gemm_workgroup = 1,
        .gemm_tokens = 8,
@@ -138,6 +161,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_keys = 32,
        .attention_row_keys = 64,
        .attention_row_block = 1,
+       .attention_groups = 8,
        .int8_activations = true,
        .dot = DotForm::kPairs},
       {.why = "Vulkan's CPU driver (lavapipe) runs a subgroup as the lanes of one vector and a workgroup on one core: workgroups of one or two subgroups of 8. "
@@ -147,6 +171,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .api = Api::kVulkan,
        .family = GpuFamily::kCpu,
        .gemv_workgroup = 16,
+       .gemv_lanes = 0,
        .gemm_workgroup = 16,
        .gemm_tokens = 8,
        .row_workgroup = 8,
@@ -155,6 +180,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_vectors = 12,
        .attention_block = 6,
        .attention_keys = 32,
+       .attention_groups = 8,
        .fuse_norm = false,
        .subgroups = true,
        .weight_storage = Storage::kImageBuffer,

@@ -80,6 +80,8 @@ class Runtime {
   // The table of rotations, some positions at a time.
   Status fill_angles();
   Status upload(const StepPlans& plans, const LoadOptions& options);
+  // The step of `shape` for contexts as long as these become; the end of steps_ where none was planned.
+  std::map<StepShape, Step>::iterator step_for(std::span<const StepPart> parts, StepShape shape, int32_t steps);
   // The slot of a sequence: its own, or that which was used longest ago.
   size_t slot_of(SequenceId sequence);
   // Only what changed since the last step: nothing, the page just taken, or the whole table of another sequence.
@@ -100,6 +102,7 @@ class Runtime {
   TuningInUse tuning_;
   DType activation_type_ = DType::kF32;
   std::map<StepShape, Step> steps_;
+  int32_t long_context_ = 0;   // tokens above which steps of long contexts are run, where there are any
   std::mutex mutex_;
   // What the device knows of the sequence in a slot.
   struct Slot {

@@ -31,6 +31,8 @@ inline std::vector<StepShape> step_shapes(bool all_logits) {
   shapes.push_back({kSharedChunk, LogitRows::kNone});
   shapes.push_back({kLargestChunk, LogitRows::kNone});
   shapes.push_back({static_cast<int64_t>(kMostRows), LogitRows::kAll});
+  shapes.push_back({1, LogitRows::kLast, true});
+  shapes.push_back({static_cast<int64_t>(kMostRows), LogitRows::kAll, true});
   if (all_logits) shapes.push_back({kAllLogitsChunk, LogitRows::kAll});
   return shapes;
 }
@@ -78,6 +80,7 @@ struct StepPlans {
   MemoryPlan memory;
   KvPool kv;
   DType activation_type = DType::kF32;    // of all but what the layers add to
+  int32_t long_context = 0;               // tokens above which a step's plan is that of a long context, where there is one
   std::map<std::string, Layout> shared;   // every object that is not of the arena, by resource key
   std::set<std::string> states;           // those of them that are KV pages
   TuningInUse tuning;

@@ -24,6 +24,7 @@ struct StepRow {
 struct StepShape {
   int64_t tokens = 1;             // 1: GEMV; more: GEMM
   LogitRows logits = LogitRows::kLast;
+  bool long_context = false;      // of few tokens: workgroups share the context, and a further dispatch a layer puts together what they found
   auto operator<=>(const StepShape&) const = default;
 };
 

@@ -63,7 +63,7 @@ struct AttentionCut {
   int64_t parts = 1;    // lanes that share the keys of a block
   int64_t keys = 16;
   // Of the kernel's shared arrays.
-  int64_t shared_bytes() const { return 4 * heads * (width * blocks * (1 + parts) + 2 * keys + width + 2); }
+  int64_t shared_bytes() const { return 4 * (heads * (width * blocks * (1 + parts) + 2 * keys + width + 2) + 2 * width * blocks); }
 };
 
 inline AttentionCut attention_cut(const PlanContext& context, int64_t group, int64_t padded_dim) {
@@ -112,7 +112,7 @@ inline AttentionTile attention_tile(const PlanContext& context, int64_t group, i
 
 inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
   const int64_t heads = node.integer("heads"), head_dim = node.integer("head_dim"), group = heads / node.integer("kv_heads"), padded_dim = round_up(head_dim, 4);
-  const int64_t rows = context[node.output("y")].rows;
+  const int64_t rows = context[node.input("q")].rows;
   KernelCall call{.kernel = "attention",
                   .consts = {{"GROUP", group}, {"PAGE", node.integer("page")}, {"SCALED", node.input("k_scales") != kNoValue}, {"WG", context.tuning.attention_workgroup}},
                   .slots = {},
@@ -122,8 +122,12 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
   int64_t shared_bytes = 0;
   if (rows <= kUntiledRows) {
     const AttentionCut cut = attention_cut(context, group, padded_dim);
+    const bool rope = node.input("angles") != kNoValue;
+    const int64_t splits = node.integer("splits", 1);
+    const auto first_block = [&](std::string_view role) { return rope ? context[node.input(role)].channel_offset / cut.width : 0; };
+    call.consts.insert({{"HEADS", heads}, {"ROPE", rope}, {"SPLITS", splits}, {"Q_BLOCK", first_block("q")}, {"K_BLOCK", first_block("k")}, {"V_BLOCK", first_block("v")}});
     call.consts.insert({{"TILE_HEADS", cut.heads}, {"BLOCKS", cut.blocks}, {"AT_ONCE", cut.at_once}, {"BLOCK", cut.block}, {"PARTS", cut.parts}, {"KEYS", cut.keys}});
-    call.workgroups = {rows, heads / cut.heads, 1};
+    call.workgroups = {rows, heads / cut.heads, splits};
     call.vector_width = lanes = static_cast<int>(cut.width);
     shared_bytes = cut.shared_bytes();
   } else {
@@ -135,8 +139,20 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
   }
   if (shared_bytes > context.tuning.shared_memory_bytes)
     return fail(ErrorCode::kLimit, cat("attention over heads of ", head_dim, " needs ", shared_bytes, " bytes of shared memory; the device has ", context.tuning.shared_memory_bytes));
-  call.slots = {{"y", node.output("y"), lanes}};
-  for (const auto& [role, value] : node.inputs) call.slots.push_back({role, value, role == "q" || role == "k_pages" || role == "v_pages" ? lanes : context[value].lanes});
+  constexpr std::string_view kOwnTexels[] = {"rows", "block_tables", "k_scales", "v_scales", "part_tops"};   // the others have W lanes
+  for (const auto* values : {&node.inputs, &node.outputs})
+    for (const auto& [role, value] : *values) call.slots.push_back({role, value, std::ranges::find(kOwnTexels, role) == std::end(kOwnTexels) ? lanes : context[value].lanes});
+  return std::vector{std::move(call)};
+}
+
+// attention_combine: y from what attention found in each of its shares of a long context (plan/passes/split_context.hpp).
+inline Result<std::vector<KernelCall>> plan_attention_combine(const PlanContext& context, const Node& node) {
+  const int64_t heads = node.integer("heads"), d4 = ceil_div(node.integer("head_dim"), 4), workgroup = context.tuning.item_workgroup;
+  KernelCall call{.kernel = "attention_combine",
+                  .consts = {{"HEADS", heads}, {"D4", d4}, {"SPLITS", node.integer("splits")}, {"WG", workgroup}},
+                  .slots = {{"part_sums", node.input("part_sums"), 4}, {"part_tops", node.input("part_tops"), 4}, {"y", node.output("y"), 4}},
+                  .args = {},
+                  .workgroups = {ceil_div(context[node.output("y")].rows * heads * d4, workgroup), 1, 1}};
   return std::vector{std::move(call)};
 }
 

@@ -45,8 +45,11 @@ inline std::map<std::string, int64_t> weight_consts(const WeightDesc& desc) {
 // Dots of four that a 16-bit sum of two products holds, x in −127 … 127.
 inline int64_t dots_in_pairs(const WeightFormat& format) { return format.bits == 8 ? 1 : 32767 / (2 * 127 * ((1 << format.bits) - 1)); }
 
-// Of the shared arrays of kernels/gemv_int8: the bytes of x, what is kept of each 32, the norm's sums.
-inline int64_t int8_gemv_shared_bytes(int64_t columns, const Tuning& tuning) { return columns + columns / 32 * 16 + tuning.gemv_workgroup * 4; }
+// Of the shared arrays of kernels/gemv_int8, at most: the bytes of x, what is kept of each 32, the norm's sums, the lanes' shares of gate and up.
+inline int64_t int8_gemv_shared_bytes(int64_t columns, const Tuning& tuning) {
+  const int64_t shares = tuning.gemv_lanes == 0 ? 0 : 2 * tuning.vector_width * 4;
+  return columns + columns / 32 * 16 + tuning.gemv_workgroup * (4 + shares);
+}
 
 inline void add_weight_slots(KernelCall& call, ValueId w, const WeightPlacement& placement, int part) {
   for (const PlaneLayout& plane : placement.parts[static_cast<size_t>(part)].planes)
@@ -73,11 +76,11 @@ inline Result<std::vector<KernelCall>> plan_matmul(const PlanContext& context, c
       if (node.input(role) != kNoValue) call.slots.push_back({role, node.input(role), 4});
     call.args["out_block"] = arg_bits(placement.parts[part].first_block / parts);
     if (decode) {
-      const int64_t per = tuning.gemv_blocks_of(blocks);
-      call.consts.insert({{"PER", per}, {"NORM", gamma != kNoValue}});
+      const int64_t per = tuning.gemv_blocks_of(blocks), split = tuning.gemv_split_of(blocks, padded_columns(desc) / call.consts.at("GROUP")), rows = workgroup / split;
+      call.consts.insert({{"PER", per}, {"SPLIT", split}, {"ROWS", rows}, {"NORM", gamma != kNoValue}});
       call.args["inv_channels"] = arg_bits(1.0f / static_cast<float>(desc.columns()));
       call.args["eps"] = arg_bits(static_cast<float>(node.attribute("eps")));
-      call.workgroups = {ceil_div(blocks, workgroup * per), 1, 1};
+      call.workgroups = {ceil_div(blocks, rows * per), 1, 1};
     } else {
       call.consts.insert({{"TM", tuning.gemm_tokens}});
       call.workgroups = {ceil_div(blocks, workgroup), ceil_div(tokens, tuning.gemm_tokens), 1};

@@ -16,13 +16,14 @@
 
 namespace tessera {
 
-inline constexpr std::array<Op, 12> kOps{{
+inline constexpr std::array<Op, 13> kOps{{
     {"embed", ops::plan_embed},
     {"rms_norm", ops::plan_rms_norm},
     {"quantize", ops::plan_quantize},
     {"matmul", ops::plan_matmul},
     {"rope_kv", ops::plan_rope_kv},
     {"attention", ops::plan_attention},
+    {"attention_combine", ops::plan_attention_combine},
     {"pack_heads", ops::plan_pack_heads},
     {"gated_silu", ops::plan_elementwise},
     {"add", ops::plan_elementwise},

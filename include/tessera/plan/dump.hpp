@@ -25,7 +25,7 @@ inline std::string dump(const Layout& layout) {
 
 inline std::string dump(const Plan& plan) {
   std::ostringstream out;
-  out << "step of " << plan.shape.tokens << " token(s): " << plan.dispatches.size() << " dispatches, arena " << bytes_text(static_cast<uint64_t>(plan.arena_bytes)) << " (no less than "
+  out << "step of " << plan.shape.tokens << " token(s)" << (plan.shape.long_context ? ", long context" : "") << ": " << plan.dispatches.size() << " dispatches, arena " << bytes_text(static_cast<uint64_t>(plan.arena_bytes)) << " (no less than "
       << bytes_text(static_cast<uint64_t>(plan.arena_lower_bound)) << "), " << plan.image_slots.size() << " arena images\n";
   for (size_t d = 0; d < plan.dispatches.size(); ++d) {
     const Dispatch& dispatch = plan.dispatches[d];

@@ -16,20 +16,24 @@
 #include "tessera/plan/passes/fold_gated.hpp"
 #include "tessera/plan/passes/fold_norm.hpp"
 #include "tessera/plan/passes/fold_residual.hpp"
+#include "tessera/plan/passes/fold_rope.hpp"
 #include "tessera/plan/passes/quantize_activations.hpp"
 #include "tessera/plan/passes/remove_unused.hpp"
+#include "tessera/plan/passes/split_context.hpp"
 #include "tessera/plan/passes/stack_matmuls.hpp"
 #include "tessera/plan/plan.hpp"
 
 namespace tessera {
 
 // The fusions, in the order that lets each see what the one before made.
-inline void run_passes(Graph& graph, const Tuning& tuning) {
+inline void run_passes(Graph& graph, const Tuning& tuning, const StepShape& shape) {
   passes::remove_unused(graph);
   passes::fold_gated(graph);
   passes::stack_matmuls(graph);
   if (tuning.fuse_norm) passes::fold_norm(graph);
   passes::fold_residual(graph);
+  passes::fold_rope(graph);
+  if (shape.long_context) passes::split_context(graph, tuning);
   if (tuning.int8_activations) passes::quantize_activations(graph, tuning);
 }
 
@@ -39,7 +43,7 @@ class Planner {
 
   // Errors: kLimit naming the tensor that no storage of the device can hold.
   Result<Plan> plan(Graph graph, const StepShape& shape) {
-    run_passes(graph, tuning_);
+    run_passes(graph, tuning_, shape);
     graph_ = std::move(graph);
     plan_ = Plan{};
     plan_.shape = shape;
