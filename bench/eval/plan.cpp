@@ -36,26 +36,12 @@ std::string device_text(const Profile& profile) {
   return text + (info.subgroup_max > 0 ? cat(", subgroups ", info.subgroup_min, " to ", info.subgroup_max, "\n") : ", no subgroups\n");
 }
 
-std::string value_text(Storage storage) { return std::string(name_of(storage)); }
-std::string value_text(DType type) { return std::string(name_of(type)); }
-std::string value_text(DotForm form) { return std::string(name_of(form)); }
-std::string value_text(int number) { return cat(number); }
-std::string value_text(bool flag) { return flag ? "yes" : "no"; }
-
-std::string tuning_text(const DeviceInfo& info, const Common& common) {
-  const Tuning neutral;
+std::string tuning_text(const DeviceInfo& info, const TuningInUse& tuned, const Common& common) {
   const std::vector<const TuningRow*> rows = rows_for(info);
   std::string text = rows.empty() ? "tuning   neutral: no row names this device\n" : "";
-  for (const TuningRow* row : rows) {
-    const char* separator = ": ";
-    text += cat("tuning   ", row->label());
-    visit_settings(std::as_const(neutral), *row, [&](std::string_view name, const auto&, const auto& said) {
-      if (!said) return;
-      text += cat(separator, name, " ", value_text(*said));
-      separator = ", ";
-    });
-    text += cat("\n           why: ", row->why, "\n");
-  }
+  for (const TuningRow* row : rows) text += cat("tuning   ", row->label(), ": ", settings_text(*row), "\n           why: ", row->why, "\n");
+  if (!tuned.path.empty()) text += cat("tuned    ", tuned.rows.size(), " rows measured on the device, from ", tuned.path, "\n");
+  for (const TuningRow& row : tuned.rows) text += cat("           ", row.shape ? row.shape->label() : "all ops", ": ", settings_text(row), "\n");
   if (!common.weights_in.empty()) text += cat("asked    weights in ", common.weights_in, "\n");
   if (!common.activations_in.empty()) text += cat("asked    activations in ", common.activations_in, "\n");
   return text;
@@ -134,7 +120,7 @@ Status run_plan(const Common& common, const std::string& path, const std::string
   TESSERA_ASSIGN(const ModelFile file, ModelFile::open(common.model));
   TESSERA_ASSIGN(const StepPlans plans, make_step_plans(file.config(), file.weights(), info, options));
   TESSERA_ASSIGN(const size_t programs, check_programs(plans, info));
-  std::string text = device_text(profile) + tuning_text(info, common);
+  std::string text = device_text(profile) + tuning_text(info, plans.tuning, common);
   text += memory_text(plans, info);
   text += cat("\nsteps, ", programs, " programs together\n");
   std::string details;

@@ -51,6 +51,19 @@ struct SessionsOptions {
 // Rates of several sessions at once, printed.
 Status run_sessions(const SessionsOptions& options);
 
+struct TuneOptions {
+  std::string model;
+  std::string device = "auto";
+  std::string out;            // file of rows; empty: the device's own in the cache folder
+  double budget_s = 300.0;
+  bool again = false;         // forget what earlier runs decided
+  bool dry_run = false;       // write nothing that lasts
+  bool shapes_only = false;   // no settings that ops share
+  int32_t rounds = 7;         // of the comparison at the end; 0: none
+};
+// Searches settings for this device and model, keeps them as rows, and prints what they gain.
+Status run_tune(const TuneOptions& options);
+
 // Parts of run_tests that run in a process of their own, each with one line of JSON as its answer.
 // From nothing to the first token behind a prompt, and where the time went.
 Status run_first_token(const ModelOptions& options, int32_t prompt);

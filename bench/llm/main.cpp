@@ -1,6 +1,7 @@
 // tessera-bench: how fast a model runs here. `tessera-bench --help`. A rate never comes without its spread, and what is compared runs by turns in one process.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,17 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
   return {arguments.rbegin(), arguments.rend()};   // as CLI11 takes them
 }
 
+// "90s", "5m", "90"; at most a week.
+std::optional<double> seconds_of(const std::string& text) {
+  double value = 0.0;
+  char unit = 's';
+  int end = 0;
+  const int length = static_cast<int>(text.size());
+  if (std::sscanf(text.c_str(), "%lf%n%c%n", &value, &end, &unit, &end) < 1 || end != length || (unit != 's' && unit != 'm')) return std::nullopt;
+  value *= unit == 'm' ? 60.0 : 1.0;
+  return value >= 0.0 && value <= 7 * 86400.0 ? std::optional(value) : std::nullopt;
+}
+
 int report(const tessera::Status& status) {
   if (status) return 0;
   std::fprintf(stderr, "error: %s\n", status.error().message().c_str());
@@ -45,7 +57,7 @@ int report(const tessera::Status& status) {
 
 int main(int argc, char** argv) {
   namespace bench = tessera::bench;
-  CLI::App app("tessera-bench: how fast a model runs on this device\n\n  tessera-bench -m MODEL [OPTIONS]    prompts and answers, as llama-bench measures them\n  tessera-bench sessions MODEL        several answers at once");
+  CLI::App app("tessera-bench: how fast a model runs on this device\n\n  tessera-bench -m MODEL [OPTIONS]    prompts and answers, as llama-bench measures them\n  tessera-bench sessions MODEL        several answers at once\n  tessera-bench tune -m MODEL         what makes kernels faster here, measured and kept");
   app.name("tessera-bench");
   app.set_version_flag("--version", std::string(tessera::kVersion));
   app.require_subcommand(0, 1);
@@ -76,6 +88,18 @@ int main(int argc, char** argv) {
   sessions->add_option("-r,--rounds", options.rounds, "repetitions, all cases by turns")->check(CLI::Range(1, 1000))->capture_default_str();
   sessions->add_option("--temp", options.sampler.temperature, "0: greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
 
+  bench::TuneOptions tuning;
+  std::string budget = "5m";
+  CLI::App* tune = app.add_subcommand("tune", "search workgroups, tiles, splits, widths and layouts on this device; keep what is faster, and right, as rows for later starts");
+  tune->add_option("-m,--model", tuning.model, "GGUF file: its shapes are tuned")->required()->check(CLI::ExistingFile);
+  add_device(*tune, tuning.device);
+  tune->add_option("--budget", budget, "time for the search: 90s, 5m; another run goes on where this one ends")->capture_default_str();
+  tune->add_option("-o,--out", tuning.out, "file of rows (default: this device's, beside the compiled programs, where models find it)");
+  tune->add_flag("--dry-run", tuning.dry_run, "write no file");
+  tune->add_flag("--again", tuning.again, "forget what earlier runs found");
+  tune->add_flag("--shapes-only", tuning.shapes_only, "leave out vector width, layouts and fusions, which are timed in whole steps");
+  tune->add_option("-r,--rounds", tuning.rounds, "of the comparison with the shipped rows at the end, by turns; 0: none")->check(CLI::Range(0, 1000))->capture_default_str();
+
   bench::ModelOptions part;
   int32_t count = 0;
   int64_t bytes = 0;
@@ -97,12 +121,15 @@ int main(int argc, char** argv) {
         throw CLI::ValidationError("--pg", "'" + pair + "' is no PP,TG like 512,128");
       run.n_prompt_gen.emplace_back(n_prompt, n_gen);
     }
+    if (const auto seconds = seconds_of(budget)) tuning.budget_s = *seconds;
+    else throw CLI::ValidationError("--budget", "'" + budget + "' is no time like 90s or 5m");
     if (app.get_subcommands().empty() && run.models.empty()) throw CLI::RequiredError("--model");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   run.check = !no_check;
   if (*sessions) return report(bench::run_sessions(options));
+  if (*tune) return report(bench::run_tune(tuning));
   if (*first_token) return report(bench::run_first_token(part, count));
   if (*greedy) return report(bench::run_greedy(part, prompt, count));
   if (*bandwidth) return report(bench::run_bandwidth(part.device, bytes));

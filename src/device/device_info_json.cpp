@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "device/parse_json.hpp"
 #include "tessera/base/text.hpp"
 #include "tessera/device/device_info.hpp"
 
@@ -11,22 +12,6 @@ namespace tessera {
 namespace {
 
 using Json = nlohmann::json;
-
-// nlohmann's own recursion (copying, printing) follows the nesting of its input, so that depth is bounded while parsing.
-constexpr int kMaxDepth = 64;
-
-Result<Json> parse_object(std::string_view text) {
-  bool too_deep = false;
-  const auto guard = [&too_deep](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kMaxDepth;
-    return !too_deep;
-  };
-  Json parsed = Json::parse(text, guard, /*allow_exceptions=*/false);
-  if (too_deep) return fail(ErrorCode::kMalformed, cat("device JSON is nested deeper than ", kMaxDepth));
-  if (parsed.is_discarded()) return fail(ErrorCode::kMalformed, "device JSON does not parse");
-  if (!parsed.is_object()) return fail(ErrorCode::kMalformed, "device JSON is not an object");
-  return parsed;
-}
 
 // Reads members of one object and keeps the first error; later reads then do nothing.
 class Reader {
@@ -237,7 +222,7 @@ std::string to_json(const DeviceInfo& info) {
 }
 
 Result<DeviceInfo> device_info_from_json(std::string_view json) {
-  TESSERA_ASSIGN(const Json object, parse_object(json));
+  TESSERA_ASSIGN(const Json object, parse_json_object(json, "device JSON"));
   Reader reader(object);
   DeviceInfo info;
   read_api(reader, info.api);
@@ -247,7 +232,7 @@ Result<DeviceInfo> device_info_from_json(std::string_view json) {
 }
 
 Result<DeviceInfo> device_info_from_vulkan_report(std::string_view json) {
-  TESSERA_ASSIGN(const Json object, parse_object(json));
+  TESSERA_ASSIGN(const Json object, parse_json_object(json, "device JSON"));
   Reader reader(object);
   DeviceInfo info;
   info.api = Api::kVulkan;
@@ -260,7 +245,7 @@ Result<DeviceInfo> device_info_from_vulkan_report(std::string_view json) {
 }
 
 Result<DeviceInfo> device_info_from_any_json(std::string_view json) {
-  TESSERA_ASSIGN(const Json object, parse_object(json));
+  TESSERA_ASSIGN(const Json object, parse_json_object(json, "device JSON"));
   return object.contains("deviceName") ? device_info_from_vulkan_report(json) : device_info_from_json(json);
 }
 

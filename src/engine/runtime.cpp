@@ -16,13 +16,21 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const std::string& path, Device d
   TESSERA_ASSIGN(StepPlans plans, make_step_plans(file.config(), file.weights(), device.info(), options));
   TESSERA_ASSIGN(PagedCache cache, PagedCache::make({.pages = plans.kv.pages, .page_size = plans.kv.page_tokens, .max_context_tokens = plans.kv.context_tokens, .window = plans.kv.window,
                                                      .prefix_cache = options.prefix_cache}));
-  std::unique_ptr<Runtime> runtime(new Runtime(std::move(file), std::move(device), std::move(cache), options));
-  TESSERA_TRY(runtime->set_up(std::move(plans), options));
-  return runtime;
+  std::unique_ptr<Runtime> runtime(new Runtime(std::move(file), device, std::move(cache), options));
+  Status status = runtime->set_up(std::move(plans), options);
+  if (status) return runtime;
+  const bool by_tuned_rows = !runtime->tuning_.path.empty() && (status.error().code() == ErrorCode::kCompile || status.error().code() == ErrorCode::kDriver || status.error().code() == ErrorCode::kLimit);
+  if (!by_tuned_rows) return fail(std::move(status).error());
+  if (options.on_log) options.on_log(LogLevel::kWarning, cat("tuned rows of ", runtime->tuning_.path, " are not used, the device refuses their kernels: ", status.error().message()));
+  runtime.reset();
+  LoadOptions shipped = options;
+  shipped.tuning = "off";
+  return load(path, std::move(device), shipped);
 }
 
 std::string Runtime::dump_plans() const {
   std::string text;
+  if (!tuning_.path.empty()) text = cat("tuned rows: ", tuning_.rows.size(), ", from ", tuning_.path, "\n");
   for (const auto& [shape, step] : steps_) text += dump(step.plan) + "\n";
   return text;
 }
@@ -134,6 +142,7 @@ Status Runtime::read_logits(int64_t rows, std::vector<float>& out) {
 
 Status Runtime::set_up(StepPlans plans, const LoadOptions& options) {
   memory_ = plans.memory;
+  tuning_ = std::move(plans.tuning);
   activation_type_ = plans.activation_type;
   long_context_ = plans.long_context;
   TESSERA_TRY(allocate(plans));

@@ -47,9 +47,20 @@ Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options) {
 }
 
 Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<WeightRef>& weights, const DeviceInfo& device, const LoadOptions& options) {
+  TESSERA_ASSIGN(TuningInUse tuning, tuning_in_use(device, options));
+  const std::vector<StepShape> shapes = step_shapes(options.all_logits);
+  auto plans = make_step_plans(config, weights, device, options, tuning_for(device, options, tuning.rows), shapes);
+  if (plans) plans->tuning = std::move(tuning);
+  if (plans || tuning.path.empty()) return plans;
+  auto shipped = make_step_plans(config, weights, device, options, tuning_for(device, options, {}), shapes);
+  if (shipped && options.on_log) options.on_log(LogLevel::kWarning, cat("tuned rows of ", tuning.path, " are not used, they cannot be planned with: ", plans.error().message()));
+  return shipped;
+}
+
+Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<WeightRef>& weights, const DeviceInfo& device, const LoadOptions& options, const Tuning& tuning,
+                                  const std::vector<StepShape>& shapes) {
   TESSERA_ASSIGN(const KvPool kv, kv_pool(config, options));
   if (options.weight_parts < 0) return fail(ErrorCode::kInvalidArgument, cat("weights in ", options.weight_parts, " parts"));
-  const Tuning tuning = tuning_for(device, options);
   StepPlans out;
   out.kv = kv;
   out.activation_type = tuning.activation_type;
@@ -57,7 +68,7 @@ Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<W
   Planner planner(device, tuning);
   out.long_context = tuning.attention_long;
   const int32_t seen = kv.window != 0 ? kv.window : kv.context_tokens;
-  for (const StepShape& shape : step_shapes(options.all_logits)) {
+  for (const StepShape& shape : shapes) {
     if (shape.long_context && (seen <= out.long_context || tuning.attention_splits_of(shape.tokens * config.n_kv_heads) == 1)) continue;
     request.shape = shape;
     TESSERA_ASSIGN(Graph graph, build_step(request));

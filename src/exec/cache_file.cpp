@@ -149,19 +149,24 @@ Status make_folder(const std::string& folder) {
   return {};
 }
 
-Status write(const std::string& path, const std::string& key, std::span<const std::byte> binary) {
+Status replace(const std::string& path, const std::vector<std::span<const std::byte>>& parts) {
   constexpr std::string_view kSuffix = ".tmp";
   std::string aside = cat(path, ".XXXXXX", kSuffix);
   File file(::mkostemps(aside.data(), static_cast<int>(kSuffix.size()), O_CLOEXEC));  // mode 0600
   if (file.get() < 0) return fail_errno("create", aside);
-  const Header header = header_for(key, binary);
-  Status status = write_all(file.get(), &header, sizeof header, aside);
-  if (status) status = write_all(file.get(), binary.data(), binary.size(), aside);
+  Status status;
+  for (const std::span<const std::byte> part : parts)
+    if (status) status = write_all(file.get(), part.data(), part.size(), aside);
   // Without the sync a crash could leave the new name with the content missing.
   if (status && (::fsync(file.get()) != 0 || !file.close())) status = fail_errno("sync", aside);
   if (status && ::rename(aside.c_str(), path.c_str()) != 0) status = fail_errno("rename to", path);
   if (!status) ::unlink(aside.c_str());
   return status;
+}
+
+Status write(const std::string& path, const std::string& key, std::span<const std::byte> binary) {
+  const Header header = header_for(key, binary);
+  return replace(path, {std::as_bytes(std::span(&header, 1)), binary});
 }
 
 }  // namespace tessera::cache_file

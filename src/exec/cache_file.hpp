@@ -22,7 +22,10 @@ Result<std::optional<std::vector<std::byte>>> read(const std::string& path, cons
 // Makes FOLDER, with its parents, for its owner only.
 Status make_folder(const std::string& folder);
 
-// Writes aside, syncs and renames to `path`: other processes see the old file or the whole new one.
+// Writes aside, syncs and renames to `path`: other processes see the old file or the whole new one, of these parts one behind the other.
+Status replace(const std::string& path, const std::vector<std::span<const std::byte>>& parts);
+
+// The same with a header that read() knows it by.
 Status write(const std::string& path, const std::string& key, std::span<const std::byte> binary);
 
 }  // namespace tessera::cache_file

@@ -73,9 +73,14 @@ std::vector<CachedFile> list_files(const std::string& folder) {
 
 }  // namespace
 
+std::string cache_folder_of(const std::string& chosen) {
+  const std::string folder = chosen.empty() ? default_folder() : chosen;
+  return folder == kOff ? std::string() : folder;
+}
+
 ProgramCache ProgramCache::open(std::string folder, LogCallback log, int64_t max_bytes) {
-  if (folder.empty()) folder = default_folder();
-  return ProgramCache(folder == kOff ? std::string() : folder + "/programs", std::move(log), max_bytes);
+  folder = cache_folder_of(folder);
+  return ProgramCache(folder.empty() ? std::string() : folder + "/programs", std::move(log), max_bytes);
 }
 
 Result<std::unique_ptr<gpu::Kernel>> ProgramCache::get(gpu::Device& device, const LoweredKernel& lowered) {

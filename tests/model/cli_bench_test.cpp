@@ -1,4 +1,5 @@
 // tessera-bench as a person or a script meets it: exit codes, what goes to which stream, and what its rows hold.
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "../unit/offline_compile.hpp"
@@ -35,6 +36,9 @@ INSTANTIATE_TEST_SUITE_P(CliBench, CliBenchBadUse, testing::ValuesIn(std::vector
     {"no_repetitions", "-m " + tiny() + " -r 0", 2, "-r"},
     {"no_such_device", "-m " + tiny() + " --device 'GPU 9000'", 1, "GPU 9000"},
     {"unknown_storage", "-m " + tiny() + " --weights-in drawer", 2, "no storage named 'drawer'"},
+    {"tune_no_model", "tune", 2, "--model is required"},
+    {"tune_no_time", "tune -m " + tiny() + " --budget soon", 2, "'soon' is no time like 90s or 5m"},
+    {"tune_into_another_file", "tune -m " + tiny() + " -o " + tiny(), 1, "tuned rows"},
     {"unknown_kv", "-m " + tiny() + " --kv int4", 2, "int4"},
 }), [](const auto& test) { return std::string(test.param.name); });
 
@@ -81,6 +85,28 @@ TEST(CliBench, JsonHasTheKeysOfLlamaBenchAndOurs) {
     EXPECT_GE(row.at("itl_p95_ms"), row.at("itl_p50_ms"));
   }
   EXPECT_EQ(tests, (std::vector<std::string>{"pp8", "tg16", "pp4+tg8", "pp8 @ d16", "tg16 @ d16", "pp4+tg8 @ d16"}));
+}
+
+// Search, file, and what later starts say of it; how much is found in the time is not looked at.
+TEST(CliBench, TuneKeepsRowsThatPlansName) {
+  TESSERA_NEEDS_DEVICE(shared_device());
+  const std::string rows = testing::TempDir() + "cli_bench_rows.json", facts = testing::TempDir() + "cli_bench_device.json";
+  std::filesystem::remove(rows);
+  const ToolRun run = run_tool("(" + kBench + " tune -m " + tiny() + " -o " + rows + " --budget 3s --shapes-only -r 1)");
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_NE(run.output.find("| op | of its step | shipped | tuned | gain | row |"), std::string::npos) << run.output;
+  EXPECT_NE(run.output.find("rows in " + rows), std::string::npos) << run.output;
+  EXPECT_EQ(nlohmann::json::parse(read_bytes(rows), nullptr, false).value("format", 0), 1);
+  const std::string eval = std::string(TESSERA_BIN_DIR) + "/tessera-eval";
+  ASSERT_EQ(run_tool(eval + " device --out " + facts).exit_code, 0);
+  const std::string plan = eval + " plan --profile " + facts + " --model " + tiny();
+  const ToolRun tuned = run_tool("(TESSERA_TUNING=" + rows + " " + plan + ")"), shipped = run_tool("(TESSERA_TUNING=off " + plan + ")");
+  EXPECT_EQ(tuned.exit_code, 0) << tuned.output;
+  EXPECT_NE(tuned.output.find("rows measured on the device, from " + rows), std::string::npos) << tuned.output;
+  EXPECT_EQ(shipped.output.find("rows measured on the device"), std::string::npos);
+  const ToolRun missing = run_tool("(TESSERA_TUNING=/nonexistent/rows.json " + plan + ")");
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_NE(missing.output.find("/nonexistent/rows.json: no such file"), std::string::npos) << missing.output;
 }
 
 TEST(CliBench, TablesHaveOneRowATest) {

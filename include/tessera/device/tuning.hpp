@@ -17,6 +17,20 @@
 
 namespace tessera {
 
+// An op over its sizes: what a row may be for alone. In a row 0 stands for any.
+struct OpShape {
+  std::string op;        // a name of ops/op_table.hpp
+  int64_t rows = 0;      // of its weight
+  int64_t columns = 0;   // of its weight; of an op without one the channels, the most that it reads or writes
+  int64_t tokens = 0;    // rows of activations: 1 in decode
+  bool operator==(const OpShape&) const = default;
+
+  // "matmul 3072x576, 1 token"
+  std::string label() const { return cat(op, " ", rows != 0 ? cat(rows, "x") : "", columns, ", ", tokens, tokens == 1 ? " token" : " tokens"); }
+};
+
+struct TuningRow;
+
 struct Tuning {
   int vector_width = 4;        // W: rows of a weight block, lanes of floatw
   int gemv_workgroup = 64;     // lanes; each owns a block of W rows, or shares one with others
@@ -46,6 +60,7 @@ struct Tuning {
   WordChoice words;            // vector_width is copied in
   int compute_units = 1;       // copied from the device, as is the next
   int64_t shared_memory_bytes = 16384;   // the least that both APIs promise
+  std::vector<TuningRow> shape_rows;     // for one op's shape each, merged where that is planned (device/op_settings.hpp)
   bool operator==(const Tuning&) const = default;
 
   // Blocks that each lane of a GEMV over `blocks` walks.
@@ -77,6 +92,7 @@ struct TuningRow {
   std::optional<Api> api{};
   std::optional<GpuFamily> family{};
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
+  std::optional<OpShape> shape{};        // for this alone; sets nothing but op_settings()
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, gemm_gated_tokens{}, row_workgroup{},
       item_workgroup{}, attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
   std::optional<bool> fuse_norm{};
@@ -87,13 +103,15 @@ struct TuningRow {
   std::optional<bool> int8_activations{};
   std::optional<DotForm> dot{};          // forms that need instructions: taken, int8_activations with them, where the device has those
 
+  bool operator==(const TuningRow&) const = default;
+
   // "adreno-7xx 740"
-  std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model); }
+  std::string label() const { return cat(family ? name_of(*family) : "any", api ? " " : "", api ? name_of(*api) : "", model.empty() ? "" : " ", model, shape ? cat(", ", shape->label()) : ""); }
 };
 
 // visit(name, tuning's member, row's member) for everything a row can say: one list for merging and for printing.
-template <class TheTuning, class Visitor>
-void visit_settings(TheTuning& tuning, const TuningRow& row, Visitor&& visit) {
+template <class TheTuning, class TheRow, class Visitor>
+void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("vector_width", tuning.vector_width, row.vector_width);
   visit("gemv_workgroup", tuning.gemv_workgroup, row.gemv_workgroup);
   visit("gemv_lanes", tuning.gemv_lanes, row.gemv_lanes);
@@ -128,7 +146,8 @@ inline const std::vector<TuningRow>& tuning_rows() {
   static const std::vector<TuningRow> rows = {
       {.why = "OpenCL's CPU drivers run a workgroup as a loop on one core: one lane with explicit wide vectors keeps every load contiguous and needs no barrier; a few "
               "workgroups a core: each makes the bytes of x anew. Measured (PoCL 3.1, AVX2): int8 products decode 1.9 and prefill 1.7 times as fast as float ones; "
-              "attention's 12 sums of 8 are what its 16 registers hold, and tiles of 48 queries of 64 channels with 32 keys what the first cache does: 7 times as fast as row by row",
+              "attention's 12 sums of 8 are what its 16 registers hold, and tiles of 48 queries of 64 channels with 32 keys what the first cache does: 7 times as fast as row by row; "
+              "of twice as many queries, as the tuner found on PoCL and Intel's driver, attention is another 5 to 8 % faster",
        .api = Api::kOpenCL,
        .family = GpuFamily::kCpu,
        .vector_width = 8,
@@ -139,6 +158,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .gemm_tokens = 8,
        .row_workgroup = 1,
        .attention_workgroup = 1,
+       .attention_vectors = 12,
        .attention_block = 3,
        .attention_keys = 32,
        .attention_row_keys = 64,
@@ -149,7 +169,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
       {.why = "Vulkan's CPU driver (lavapipe) runs a subgroup as the lanes of one vector and a workgroup on one core: workgroups of one or two subgroups of 8. "
               "Measured (Mesa 22.3): it loads from storage buffers element by element in a loop over lanes, from texel buffers whole texels: GEMM 10 times, GEMV 2 to 4 times "
               "as fast; a separate norm keeps its gain, a buffer, out of the GEMV's loop; eight blocks that take turns, one a lane: GEMV 2 to 9 % faster; reads of "
-              "shared arrays are loops over lanes, too: the more sums a lane of attention has for each, the better",
+              "shared arrays are loops over lanes, too: the more sums a lane of attention has for each, the better, and the more queries share them (12 vectors: 5 %)",
        .api = Api::kVulkan,
        .family = GpuFamily::kCpu,
        .gemv_workgroup = 16,
@@ -159,6 +179,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .row_workgroup = 8,
        .item_workgroup = 16,
        .attention_workgroup = 8,
+       .attention_vectors = 12,
        .attention_block = 6,
        .attention_keys = 32,
        .attention_groups = 8,
@@ -276,17 +297,26 @@ inline std::vector<const TuningRow*> rows_for(const DeviceInfo& info) {
   return rows;
 }
 
-inline Tuning tuning_for(const DeviceInfo& info) {
+// `tuned`: rows found on the device itself, which go before those shipped (device/tuned_rows.hpp).
+inline Tuning tuning_for(const DeviceInfo& info, const std::vector<TuningRow>& tuned = {}) {
   Tuning tuning;
   if (info.fp16_arithmetic) tuning.activation_type = DType::kF16;
-  for (const TuningRow* row : rows_for(info))
+  std::vector<const TuningRow*> rows = rows_for(info);
+  for (const TuningRow& row : tuned) rows.push_back(&row);
+  for (const TuningRow* row : rows) {
+    if (row->shape) {
+      tuning.shape_rows.push_back(*row);
+      continue;
+    }
     visit_settings(tuning, *row, [](std::string_view, auto& member, const auto& value) {
       if (value) member = *value;
     });
+  }
   tuning.words.subgroups = tuning.words.subgroups && info.subgroup_max > 0;
   tuning.words.vector_width = tuning.vector_width;
   const bool packed = tuning.words.dot == DotForm::kSignedSigned || tuning.words.dot == DotForm::kSignedUnsigned;
   if (packed && !info.packed_dots) tuning.words.dot = DotForm::kPlain, tuning.int8_activations = false;
+  if (tuning.words.dot == DotForm::kPairs && tuning.vector_width != 8) tuning.words.dot = DotForm::kPlain;
   tuning.compute_units = info.compute_units;
   if (info.shared_memory_bytes > 0) tuning.shared_memory_bytes = info.shared_memory_bytes;
   return tuning;

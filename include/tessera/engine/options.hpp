@@ -71,6 +71,9 @@ struct LoadOptions {
   int32_t weight_parts = 0;                // objects that a matrix is cut into at least, by rows; 0: what the tuning row says
   uint64_t max_device_bytes = 0;           // 0: no cap; else kLimit before anything is loaded if the plan needs more
   std::string cache_folder{};                // compiled programs; empty: $TESSERA_CACHE, else the user's cache folder; "off": none
+  // Rows that `tessera-bench tune` measured here: a file of them; "off": the shipped rows alone; empty: $TESSERA_TUNING, where it is set, names either, else
+  // the file for this device in the cache folder, if there is one.
+  std::string tuning{};
   bool prefix_cache = true;                // new conversations take over the pages of earlier ones that began alike, as long as nobody needs the room
   bool all_logits = false;                 // also plan steps that give the logits of every position (evaluation)
   std::function<void(const Progress&)> on_progress{};  // called on the loading thread

@@ -41,6 +41,7 @@ class Runtime {
   const ModelFile& file() const { return file_; }
   const ModelConfig& config() const { return file_.config(); }
   const MemoryPlan& memory() const { return memory_; }
+  const TuningInUse& tuning() const { return tuning_; }
   const gpu::Counters& counters() const { return device_.backend().counters(); }
   const ProgramCache& programs() const { return programs_; }
   const Device& device() const { return device_; }
@@ -98,6 +99,7 @@ class Runtime {
   Resources resources_;
   Executor executor_;
   MemoryPlan memory_;
+  TuningInUse tuning_;
   DType activation_type_ = DType::kF32;
   std::map<StepShape, Step> steps_;
   int32_t long_context_ = 0;   // tokens above which steps of long contexts are run, where there are any

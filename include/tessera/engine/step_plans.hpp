@@ -9,6 +9,7 @@
 
 #include "tessera/device/tuning.hpp"
 #include "tessera/engine/options.hpp"
+#include "tessera/engine/tuning_file.hpp"
 #include "tessera/exec/resources.hpp"
 #include "tessera/model/model_file.hpp"
 #include "tessera/plan/plan.hpp"
@@ -50,8 +51,9 @@ struct KvPool {
 // kInvalidArgument; kLimit: the budget is too small for one page.
 Result<KvPool> kv_pool(const ModelConfig& config, const LoadOptions& options);
 
-inline Tuning tuning_for(const DeviceInfo& device, const LoadOptions& options) {
-  Tuning tuning = tuning_for(device);
+// `tuned`: tuning_in_use().
+inline Tuning tuning_for(const DeviceInfo& device, const LoadOptions& options, const std::vector<TuningRow>& tuned) {
+  Tuning tuning = tuning_for(device, tuned);
   if (options.weight_storage) tuning.weight_storage = {*options.weight_storage, true};
   if (options.activation_storage) tuning.activation_storage = {*options.activation_storage, true};
   if (options.precision != Precision::kDefault) {
@@ -81,11 +83,15 @@ struct StepPlans {
   int32_t long_context = 0;               // tokens above which a step's plan is that of a long context, where there is one
   std::map<std::string, Layout> shared;   // every object that is not of the arena, by resource key
   std::set<std::string> states;           // those of them that are KV pages
+  TuningInUse tuning;
 };
 
 // Errors: kInvalidArgument (options), kLimit (the device cannot hold a tensor, or max_device_bytes is too low),
-// kUnsupported (the device has no such storage as the options ask for).
+// kUnsupported (the device has no such storage as the options ask for); those of tuning_in_use().
 Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<WeightRef>& weights, const DeviceInfo& device, const LoadOptions& options);
+// The same for `shapes` alone, with a tuning that is at hand.
+Result<StepPlans> make_step_plans(const ModelConfig& config, const std::vector<WeightRef>& weights, const DeviceInfo& device, const LoadOptions& options, const Tuning& tuning,
+                                  const std::vector<StepShape>& shapes);
 
 Result<MemoryPlan> memory_plan(const ModelFile& file, const DeviceInfo& device, const LoadOptions& options = {});
 

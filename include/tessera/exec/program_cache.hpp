@@ -18,6 +18,9 @@
 
 namespace tessera {
 
+// `chosen`, where it is not empty; else $TESSERA_CACHE, else $XDG_CACHE_HOME/tessera, else ~/.cache/tessera. Empty: "off" was chosen.
+std::string cache_folder_of(const std::string& chosen);
+
 class ProgramCache {
  public:
   static constexpr int64_t kDefaultMaxBytes = int64_t{256} << 20;
@@ -29,8 +32,7 @@ class ProgramCache {
     uint64_t rejected = 0;  // files that could not be used
   };
 
-  // `folder`: empty means $TESSERA_CACHE, else $XDG_CACHE_HOME/tessera, else ~/.cache/tessera; "off" (here or in $TESSERA_CACHE) keeps
-  // nothing. It is created when the first program is stored. Past `max_bytes` the least recently used programs are deleted.
+  // In cache_folder_of(folder); "off" (here or in $TESSERA_CACHE) keeps nothing. The folder is created when the first program is stored. Past `max_bytes` the least recently used programs are deleted.
   static ProgramCache open(std::string folder, LogCallback log, int64_t max_bytes = kDefaultMaxBytes);
 
   // The program from disk, or compiled. Errors are the device's own.

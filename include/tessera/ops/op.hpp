@@ -53,6 +53,23 @@ struct PlanContext {
   const WeightPlacement& placement(ValueId id) const { return placements[static_cast<size_t>(id)]; }
 };
 
+// What a tuning row for one op's shape is looked up by.
+inline OpShape shape_of(const Graph& graph, const Node& node) {
+  OpShape shape{.op = node.op};
+  int64_t channels = 0;
+  for (const auto* values : {&node.inputs, &node.outputs})
+    for (const auto& [role, id] : *values) {
+      const Value& value = graph[id];
+      if ((value.role != ValueRole::kActivation && value.role != ValueRole::kOutput) || value.channels <= channels) continue;
+      channels = value.channels;
+      shape.tokens = value.rows;
+    }
+  const ValueId w = node.input("w");
+  shape.rows = w == kNoValue ? 0 : graph[w].weight.rows();
+  shape.columns = w == kNoValue ? channels : graph[w].weight.columns();
+  return shape;
+}
+
 struct Op {
   std::string_view name;
   Result<std::vector<KernelCall>> (*plan)(const PlanContext& context, const Node& node);

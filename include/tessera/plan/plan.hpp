@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tessera/codegen/variant.hpp"
+#include "tessera/device/tuning.hpp"
 #include "tessera/graph/graph.hpp"
 #include "tessera/graph/step_shape.hpp"
 #include "tessera/tensor/weight_layout.hpp"
@@ -47,6 +48,8 @@ struct PlanBinding {
 };
 
 struct Dispatch {
+  int node = 0;                  // of the graph, as the passes left it: dispatches of one node follow each other
+  OpShape shape;                 // of that node
   std::string label;             // kernel and what it computes: "gemv blk.0.ffn_down.weight"
   KernelVariant variant;
   std::vector<PlanBinding> bindings;

@@ -9,6 +9,7 @@
 
 #include "tessera/codegen/lower.hpp"
 #include "tessera/device/device_info.hpp"
+#include "tessera/device/op_settings.hpp"
 #include "tessera/ops/op_table.hpp"
 #include "tessera/plan/hazards.hpp"
 #include "tessera/plan/memory.hpp"
@@ -49,12 +50,14 @@ class Planner {
     objects_.clear();
     images_.clear();
     TESSERA_TRY(place_weights());
-    const PlanContext context{graph_, tuning_, placements_};
     for (const Node& node : graph_.nodes) {
+      const OpShape op_shape = shape_of(graph_, node);
+      const Tuning tuning = tuning_for_shape(tuning_, op_shape);
+      const PlanContext context{graph_, tuning, placements_};
       const Op* op = find_op(node.op);
       if (op == nullptr) return fail(ErrorCode::kInvalidArgument, cat("no op named ", node.op));
       TESSERA_ASSIGN(const std::vector<KernelCall> calls, op->plan(context, node));
-      for (const KernelCall& call : calls) TESSERA_TRY(add_dispatch(call, node));
+      for (const KernelCall& call : calls) TESSERA_TRY(add_dispatch(call, node, op_shape));
     }
     place_memory();
     TESSERA_TRY(place_barriers());
@@ -77,7 +80,7 @@ class Planner {
 
   // Where an activation of [rows, channels] lies. Kernels write it, and their text must not depend on the rows: it is not folded by them.
   Result<Layout> activation_layout(const Value& value) const {
-    const int64_t rows = value.rows == 1 ? 1 : round_up(value.rows, tuning_.gemm_tokens);
+    const int64_t rows = value.rows == 1 ? 1 : padded_rows(tuning_, value.rows);
     const bool fixed = !value.grid.empty();   // texels of a type of its own
     const int64_t slices = fixed ? value.grid.back() : round_up(value.channels, std::max(4, tuning_.vector_width)) / 4;
     const DType type = fixed ? value.dtype : value.role == ValueRole::kOutput || value.residual ? DType::kF32 : tuning_.activation_type;
@@ -128,8 +131,10 @@ class Planner {
     return objects_[key] = static_cast<int>(plan_.objects.size()) - 1;
   }
 
-  Status add_dispatch(const KernelCall& call, const Node& node) {
+  Status add_dispatch(const KernelCall& call, const Node& node, const OpShape& op_shape) {
     Dispatch dispatch;
+    dispatch.node = static_cast<int>(&node - graph_.nodes.data());
+    dispatch.shape = op_shape;
     dispatch.variant.kernel = call.kernel;
     dispatch.variant.consts = call.consts;
     dispatch.variant.words = tuning_.words;

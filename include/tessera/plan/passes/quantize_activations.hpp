@@ -1,7 +1,7 @@
 // Products of several tokens with quantized weights: x is made bytes by one node that all matmuls of it share, and that takes in the RMSNorm before
 // them. The one token of decode is made bytes by the matmul's own kernel, in shared memory, if that holds them.
 #pragma once
-#include "tessera/device/tuning.hpp"
+#include "tessera/device/op_settings.hpp"
 #include "tessera/ops/matmul.hpp"
 #include "tessera/ops/quantize.hpp"
 #include "tessera/plan/passes/rewrite.hpp"
@@ -14,7 +14,7 @@ inline bool has_int8_products(const Graph& graph, const Tuning& tuning, const No
   if (node.op != "matmul") return false;
   const Value& x = graph[node.input("x")];
   const WeightType type = graph[node.input("w")].weight.type();
-  return is_quantized(type) && format_of(type).codebook == nullptr && (x.rows > 1 || ops::int8_gemv_shared_bytes(x.channels, tuning) <= tuning.shared_memory_bytes);
+  return is_quantized(type) && format_of(type).codebook == nullptr && (x.rows > 1 || ops::int8_gemv_shared_bytes(x.channels, tuning_for_shape(tuning, shape_of(graph, node))) <= tuning.shared_memory_bytes);
 }
 
 // The node that makes x bytes.

@@ -1,0 +1,151 @@
+// The tuner: which way it searches, that a candidate which computes wrongly is never kept, and that a run goes on where another ended. Counts decide, not times.
+#include "tuner.hpp"
+
+#include <filesystem>
+
+#include "forwarding_device.hpp"
+#include "model_fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+using bench::Outcome;
+
+std::string tiny() { return data_path("conform/models/llama-tied-gqa3.Q4_1.gguf"); }
+
+// A search over times that a formula gives.
+struct FakeSearch {
+  std::vector<OpSetting> settings{{"gemv_workgroup", &Tuning::gemv_workgroup, &TuningRow::gemv_workgroup, {1, 2, 4, 8, 16, 32}}, {"gemm_tokens", &Tuning::gemm_tokens, &TuningRow::gemm_tokens, {1, 2, 4, 8}}};
+  std::function<double(int, int)> time;
+  std::function<bool(int, int)> right = [](int, int) { return true; };
+  int tried = 0;
+
+  TuningRow run(int most = 1000) {
+    Tuning start;
+    start.gemv_workgroup = 4;
+    start.gemm_tokens = 4;
+    double best = time(4, 4);
+    return bench::search(settings, start, {}, [&](const TuningRow& row) {
+      ++tried;
+      const int lanes = row.gemv_workgroup.value_or(4), tokens = row.gemm_tokens.value_or(4);
+      if (!right(lanes, tokens)) return Outcome::kRejected;
+      const double ratio = time(lanes, tokens) / best;
+      if (ratio > bench::kFarSlower) return Outcome::kFarSlower;
+      if (ratio > bench::kWorthIt) return Outcome::kSlower;
+      best = time(lanes, tokens);
+      return Outcome::kFaster;
+    }, [&] { return tried >= most; });
+  }
+};
+
+TEST(TunerSearch, FindsTheBestOfEachSettingAndTakesTurnsUntilNothingChanges) {
+  FakeSearch fake{.time = [](int lanes, int tokens) { return 100.0 / lanes + 10.0 / tokens + (lanes == 16 && tokens == 8 ? -5.0 : 0.0); }};
+  const TuningRow found = fake.run();
+  EXPECT_EQ(found.gemv_workgroup, 16) << "the best with 8 tokens only, which a second round finds";
+  EXPECT_EQ(found.gemm_tokens, 8);
+}
+
+TEST(TunerSearch, LeavesWhatIsBestAsItIs) {
+  FakeSearch fake{.time = [](int lanes, int tokens) { return std::abs(lanes - 4) * 0.1 + std::abs(tokens - 4) * 0.1 + 1.0; }};
+  EXPECT_EQ(fake.run(), TuningRow());
+}
+
+TEST(TunerSearch, NeverKeepsWhatIsWrongHoweverFast) {
+  FakeSearch fake{.time = [](int lanes, int tokens) { return 100.0 / lanes + 10.0 / tokens; }, .right = [](int lanes, int) { return lanes < 16; }};
+  EXPECT_EQ(fake.run().gemv_workgroup, 8);
+}
+
+TEST(TunerSearch, EndsWhenItIsToldTo) {
+  FakeSearch fake{.time = [](int lanes, int tokens) { return 100.0 / lanes + 10.0 / tokens; }};
+  fake.run(3);
+  EXPECT_EQ(fake.tried, 3);
+}
+
+TEST(TunerSearch, NoiseIsNoGain) {
+  EXPECT_TRUE(bench::is_faster({{0.9, 0.91, 0.9, 0.92}}));
+  EXPECT_FALSE(bench::is_faster({{0.7, 0.8, 1.1, 1.2}})) << "a median below 1, but as many above";
+  EXPECT_FALSE(bench::is_faster({{0.985, 0.986, 0.987}})) << "less than what is worth another program";
+}
+
+TEST(TunerResults, RoundingIsNoErrorAndAnErrorIsNoRounding) {
+  const bench::Results right{{1.0f, -2.0f, 3.0f, NAN}};
+  EXPECT_TRUE(bench::same_results({{1.0001f, -2.0f, 3.0f, NAN}}, right, 1e-3));
+  EXPECT_FALSE(bench::same_results({{1.1f, -2.0f, 3.0f, NAN}}, right, 1e-3));
+  EXPECT_FALSE(bench::same_results({{1.0f, -2.0f, 3.0f, 0.0f}}, right, 1e-3)) << "a number where there was none";
+  EXPECT_FALSE(bench::same_results({{1.0f, -2.0f, NAN, NAN}}, right, 1e-3));
+  EXPECT_FALSE(bench::same_results({{1.0f, -2.0f, 3.0f}}, right, 1e-3));
+}
+
+// A driver that compiles kernels of workgroups of `wrong_lanes` wrongly: what they leave reads back otherwise.
+class WrongDevice : public ForwardingDevice {
+ public:
+  WrongDevice(const tessera::Device& device, int wrong_lanes) : ForwardingDevice(device), wrong_lanes_(wrong_lanes) {}
+  Result<std::unique_ptr<gpu::Kernel>> compile(const LoweredKernel& lowered) override {
+    wrong_ = lowered.workgroup[0] == wrong_lanes_;
+    return ForwardingDevice::compile(lowered);
+  }
+  Status read(const gpu::Buffer& buffer, int64_t offset, std::span<std::byte> bytes) override {
+    TESSERA_TRY(ForwardingDevice::read(buffer, offset, bytes));
+    if (wrong_) bytes[bytes.size() > 8 ? 7 : 0] ^= std::byte{0x44};
+    return {};
+  }
+
+ private:
+  int wrong_lanes_;
+  bool wrong_ = false;
+};
+
+LoadOptions options() { return {.context_tokens = 64, .cache_folder = "off", .prefix_cache = false}; }
+TunedRows none(const DeviceInfo& info) { return {.made_for = tuning_made_for(info), .rows = {}}; }
+
+TEST(Tuner, RejectsCandidatesThatComputeWrongly) {
+  TESSERA_NEEDS_DEVICE(shared_device());
+  const int shipped = tuning_for(shared_device()->info()).gemv_workgroup, wrong = shipped * 2;
+  WrongDevice device(*shared_device(), wrong);
+  const auto file = ModelFile::open(tiny());
+  ASSERT_TRUE(file);
+  const bench::Tuner* running = nullptr;
+  std::string said;
+  bench::Tuner tuner(*file, device, options(), none(device.info()),
+                     {.path = "", .device_stage = false, .budget = std::chrono::hours(1), .interrupted = [&] { return running->counts().tried >= 12; }, .say = [&](const std::string& line) { said += line + "\n"; }});
+  running = &tuner;
+  const Status status = tuner.run();
+  ASSERT_TRUE(status) << status.error().message();
+  EXPECT_GT(tuner.counts().rejected, 0) << said;
+  EXPECT_NE(said.find("rejected: "), std::string::npos) << said;
+  for (const TunedRow& row : tuner.rows().rows)
+    for (const OpSetting& setting : op_settings())
+      EXPECT_TRUE(!setting.lanes || row.row.*setting.row != wrong) << setting.name;
+}
+
+// On a device that computes nothing: everything is decided, and another run finds nothing left to do.
+TEST(Tuner, GoesOnWhereARunEnded) {
+  const Device device = null_device();
+  const std::string path = testing::TempDir() + "tuner_goes_on.json";
+  std::filesystem::remove(path);
+  const auto file = ModelFile::open(tiny());
+  ASSERT_TRUE(file);
+  const auto run = [&](TunedRows known, int most_tried) {
+    const bench::Tuner* running = nullptr;
+    auto tuner = std::make_unique<bench::Tuner>(*file, device.backend(), options(), std::move(known),
+                                                bench::TunerOptions{.path = path, .device_stage = false, .budget = std::chrono::hours(1), .interrupted = [&] { return running->counts().tried >= most_tried; }});
+    running = tuner.get();
+    const Status status = tuner->run();
+    EXPECT_TRUE(status) << status.error().message();
+    return tuner;
+  };
+  const auto first = run(none(device.info()), 40);
+  const auto kept = read_tuning_file(path, device.info());
+  ASSERT_TRUE(kept) << kept.error().message();
+  EXPECT_GT(kept->rows.size(), 0u);
+  const auto second = run(*kept, INT32_MAX);
+  EXPECT_EQ(second->counts().resumed, static_cast<int>(kept->rows.size()));
+  EXPECT_GT(second->counts().tried, 0);
+  for (const bench::TunedCase& each : second->cases()) EXPECT_TRUE(each.decided) << each.of.shape.label();
+  const auto third = run(*read_tuning_file(path, device.info()), INT32_MAX);
+  EXPECT_GE(third->counts().resumed, static_cast<int>(second->cases().size()));
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace tessera::test
