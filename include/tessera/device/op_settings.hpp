@@ -27,6 +27,7 @@ inline const std::vector<OpSetting>& op_settings() {
       {"gemv_blocks", &Tuning::gemv_blocks, &TuningRow::gemv_blocks, {1, 2, 4, 8}},   // where gemv_unit_groups is 0
       {"gemm_workgroup", &Tuning::gemm_workgroup, &TuningRow::gemm_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
       {"gemm_tokens", &Tuning::gemm_tokens, &TuningRow::gemm_tokens, {1, 2, 4, 6, 8, 12, 16}},
+      {"gemm_gated_tokens", &Tuning::gemm_gated_tokens, &TuningRow::gemm_gated_tokens, {0, 1, 2, 4, 6, 8, 12, 16}},
       {"row_workgroup", &Tuning::row_workgroup, &TuningRow::row_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
       {"item_workgroup", &Tuning::item_workgroup, &TuningRow::item_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
       {"attention_workgroup", &Tuning::attention_workgroup, &TuningRow::attention_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
@@ -57,9 +58,14 @@ inline Tuning tuning_for_shape(const Tuning& tuning, const OpShape& shape) {
 
 // Rows that an activation of `rows` is given: whole tiles of every GEMM that may read or write it.
 inline int64_t padded_rows(const Tuning& tuning, int64_t rows) {
-  int64_t padded = round_up(rows, tuning.gemm_tokens);
-  for (const TuningRow& row : tuning.shape_rows)
-    if (row.gemm_tokens) padded = std::max(padded, round_up(rows, *row.gemm_tokens));
+  int64_t padded = rows;
+  const auto hold = [&](int tokens) { padded = tokens == 0 ? padded : std::max(padded, round_up(rows, tokens)); };
+  hold(tuning.gemm_tokens);
+  hold(tuning.gemm_gated_tokens);
+  for (const TuningRow& row : tuning.shape_rows) {
+    hold(row.gemm_tokens.value_or(0));
+    hold(row.gemm_gated_tokens.value_or(0));
+  }
   return padded;
 }
 

@@ -39,7 +39,7 @@ struct Tuning {
   int gemv_unit_groups = 0;    // where not 0, as many blocks as leave this many workgroups for each compute unit of the device
   int gemm_workgroup = 64;
   int gemm_tokens = 4;         // tokens a lane accumulates at once
-  int gemm_gated_tokens = 0;   // the same of gated weights, which keep two sums a token; a divisor of gemm_tokens; 0: as many
+  int gemm_gated_tokens = 0;   // the same of gated weights, which keep two sums a token; 0: as many
   int row_workgroup = 64;      // lanes that share one row: RMSNorm, sampling
   int item_workgroup = 64;     // lanes of kernels whose items are small and independent: embedding, RoPE, element-wise
   int attention_workgroup = 64;  // lanes of attention; they share a row, or a tile of rows, with query heads of one kv head
