@@ -14,9 +14,9 @@ function(run what)
   set(run_output "${output}" PARENT_SCOPE)
 endfunction()
 
-# build(SOURCE BINARY CACHE_ENTRIES…) with this build's compiler. A sanitized library needs consumers that are sanitized too. -O0: what is tested
+# configure(SOURCE BINARY CACHE_ENTRIES…) with this build's compiler. A sanitized library needs consumers that are sanitized too. -O0: what is tested
 # is how the parts find each other.
-function(build source binary)
+function(configure source binary)
   set(flags "")
   if(SANITIZE)
     set(flags "-fsanitize=${SANITIZE}")
@@ -24,6 +24,11 @@ function(build source binary)
   string(TOUPPER "${CONFIG}" config)
   run("configure ${source}" ${CMAKE_COMMAND} -S ${source} -B ${binary} -G ${GENERATOR} -D CMAKE_BUILD_TYPE=${CONFIG} -D CMAKE_CXX_FLAGS_${config}=-O0
     -D CMAKE_CXX_COMPILER=${CXX} -D CMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} -D CMAKE_CXX_FLAGS=${flags} ${ARGN})
+endfunction()
+
+# The same, and builds it.
+function(build source binary)
+  configure(${source} ${binary} ${ARGN})
   run("build ${source}" ${CMAKE_COMMAND} --build ${binary} --config ${CONFIG})
 endfunction()
 

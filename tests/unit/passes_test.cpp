@@ -353,6 +353,14 @@ TEST_F(Passes, QuantizeActivationsTakesInTheNorm) {
   EXPECT_EQ(g.graph().nodes[0].attribute("eps"), 0.5);
 }
 
+TEST_F(Passes, QuantizeActivationsLeavesTheNormWhereTheTuningSaysSo) {
+  matmul(named(ops::rms_norm(g, activation("x", 32, 8), gain("g"), 0.5f), "n"), weight("a"), "p");
+  Tuning tuning;
+  tuning.fuse_norm_bytes = false;
+  passes::quantize_activations(g.graph(), tuning);
+  EXPECT_EQ(text(), "n = rms_norm(x=x, gamma=g)\nn in bytes, n scales = quantize(x=n)\np = matmul(w=a, q=n in bytes, q_scales=n scales)\n");
+}
+
 TEST_F(Passes, QuantizeActivationsLeavesOneTokenThatSharedMemoryDoesNotHold) {
   matmul(activation("x"), weight("a"), "p");
   matmul(activation("y", 32, 8), weight("a"), "q");

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <filesystem>
 #include <fstream>
@@ -160,7 +161,7 @@ TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
     if (t.gemm_gated_tokens > 0) {
       EXPECT_EQ(t.gemm_tokens % t.gemm_gated_tokens, 0) << name;   // the planner pads rows to gemm_tokens
     }
-    for (const int workgroup : {t.gemv_workgroup, t.gemm_workgroup, t.row_workgroup, t.item_workgroup, t.attention_workgroup}) {
+    for (const int workgroup : {t.gemv_workgroup, t.gemm_workgroup, t.row_workgroup, t.item_workgroup, t.attention_workgroup, std::max(t.attention_tile_workgroup, 1)}) {
       EXPECT_LE(workgroup, info.max_workgroup_size) << name;
       EXPECT_LE(workgroup, info.max_workgroup_extent[0]) << name;
       EXPECT_TRUE(std::has_single_bit(static_cast<unsigned>(workgroup))) << name << ": " << workgroup;

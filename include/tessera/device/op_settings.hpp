@@ -31,6 +31,7 @@ inline const std::vector<OpSetting>& op_settings() {
       {"row_workgroup", &Tuning::row_workgroup, &TuningRow::row_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
       {"item_workgroup", &Tuning::item_workgroup, &TuningRow::item_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
       {"attention_workgroup", &Tuning::attention_workgroup, &TuningRow::attention_workgroup, {1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
+      {"attention_tile_workgroup", &Tuning::attention_tile_workgroup, &TuningRow::attention_tile_workgroup, {0, 1, 2, 4, 8, 16, 32, 64, 128, 256}, true},
       {"attention_vectors", &Tuning::attention_vectors, &TuningRow::attention_vectors, {1, 2, 3, 4, 6, 8, 12, 16}},
       {"attention_block", &Tuning::attention_block, &TuningRow::attention_block, {1, 2, 3, 4, 6, 8}},
       {"attention_keys", &Tuning::attention_keys, &TuningRow::attention_keys, {4, 8, 16, 32, 64}},

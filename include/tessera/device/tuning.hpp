@@ -43,6 +43,7 @@ struct Tuning {
   int row_workgroup = 64;      // lanes that share one row: RMSNorm, sampling
   int item_workgroup = 64;     // lanes of kernels whose items are small and independent: embedding, RoPE, element-wise
   int attention_workgroup = 64;  // lanes of attention; they share a row, or a tile of rows, with query heads of one kv head
+  int attention_tile_workgroup = 0;   // the same, where many rows share a tile; 0: as many
   int attention_vectors = 6;   // vectors of W tokens, a query head each, that a tile of attention has at most, where as many fit
   int attention_block = 2;     // of these, what a lane multiplies with 4 numbers of K or V at once: 4 sums each
   int attention_keys = 16;     // of a tile of attention at most; a multiple of 4
@@ -52,6 +53,7 @@ struct Tuning {
   int attention_long = 512;      // tokens from which a context is long
   bool int8_activations = false;  // products of quantized weights: x rounded to bytes, in groups of 32, and packed dots
   bool fuse_norm = true;       // decode: RMSNorm inside the GEMV that follows
+  bool fuse_norm_bytes = true; // prefill: RMSNorm inside the kernel that makes bytes of x
   StorageChoice weight_storage;
   StorageChoice activation_storage;
   DType activation_type = DType::kF32;  // or kF16; where no row speaks, f16 on devices that compute in it. What layers add to is f32 always.
@@ -94,8 +96,8 @@ struct TuningRow {
   std::string_view model{};              // part of what the driver calls the device, lower case; empty: any
   std::optional<OpShape> shape{};        // for this alone; sets nothing but op_settings()
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, gemm_gated_tokens{}, row_workgroup{},
-      item_workgroup{}, attention_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
-  std::optional<bool> fuse_norm{};
+      item_workgroup{}, attention_workgroup{}, attention_tile_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
+  std::optional<bool> fuse_norm{}, fuse_norm_bytes{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
   std::optional<DType> activation_type{};
@@ -123,6 +125,7 @@ void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("row_workgroup", tuning.row_workgroup, row.row_workgroup);
   visit("item_workgroup", tuning.item_workgroup, row.item_workgroup);
   visit("attention_workgroup", tuning.attention_workgroup, row.attention_workgroup);
+  visit("attention_tile_workgroup", tuning.attention_tile_workgroup, row.attention_tile_workgroup);
   visit("attention_vectors", tuning.attention_vectors, row.attention_vectors);
   visit("attention_block", tuning.attention_block, row.attention_block);
   visit("attention_keys", tuning.attention_keys, row.attention_keys);
@@ -133,6 +136,7 @@ void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("int8_activations", tuning.int8_activations, row.int8_activations);
   visit("dot", tuning.words.dot, row.dot);
   visit("fuse_norm", tuning.fuse_norm, row.fuse_norm);
+  visit("fuse_norm_bytes", tuning.fuse_norm_bytes, row.fuse_norm_bytes);
   visit("subgroups", tuning.words.subgroups, row.subgroups);
   visit("weights in", tuning.weight_storage, row.weight_storage);
   visit("activations in", tuning.activation_storage, row.activation_storage);
@@ -191,11 +195,12 @@ inline const std::vector<TuningRow>& tuning_rows() {
       {.why = "weights through the texture cache, which a streaming read does not share with activations (ML Drift, arXiv 2505.00232, section 3.1); "
               "reductions by subgroups, which Adreno has natively. By Mesa's compiler (bench/mobile, A630): the norm inside a float GEMV takes all 48 registers and spills 20 to 132 "
               "values, 19 registers without; GEMM of 8 tokens a lane 83 instructions for 32 products, of 4 tokens 101; attention with few sums a lane, small tiles and "
-              "workgroups of 128: shared memory then holds half of the waves a core can have, a quarter or less before",
+              "workgroups of 128, of 256 over a chunk: shared memory then holds half of the waves a core can have, a quarter or less before",
        .family = GpuFamily::kAdreno6xx,
        .gemm_tokens = 8,
        .gemm_gated_tokens = 4,
        .attention_workgroup = 128,
+       .attention_tile_workgroup = 256,
        .attention_vectors = 4,
        .attention_block = 1,
        .attention_row_keys = 64,
@@ -204,11 +209,12 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .subgroups = true,
        .weight_storage = Storage::kImage2D},
       {.why = "packed dots, unsigned by signed, are one instruction from A650 on: Mesa's compiler makes 202 to 341 instructions of a GEMM tile with them, 1,249 to 1,474 without. "
-              "More tokens a lane leave fewer than a quarter of the waves: 48 registers",
+              "More tokens a lane leave fewer than a quarter of the waves: 48 registers; the norm where bytes are made takes 32 to 48 as well, 12 without",
        .family = GpuFamily::kAdreno6xx,
        .model = "650",
        .gemm_tokens = 4,
        .gemm_gated_tokens = 2,
+       .fuse_norm_bytes = false,
        .int8_activations = true,
        .dot = DotForm::kSignedUnsigned},
       {.why = "packed dots as on 650; 8 tokens a lane save a tenth of GEMM's instructions and halve the waves; the norm fits inside the GEMV, with half of the waves",
@@ -223,6 +229,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .family = GpuFamily::kAdreno7xx,
        .row_workgroup = 256,
        .attention_workgroup = 128,
+       .attention_tile_workgroup = 256,
        .attention_vectors = 4,
        .attention_block = 1,
        .attention_row_keys = 64,

@@ -133,6 +133,7 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
   } else {
     const AttentionTile tile = attention_tile(context, group, padded_dim);
     call.kernel = "attention_tiled";
+    if (context.tuning.attention_tile_workgroup > 0) call.consts["WG"] = context.tuning.attention_tile_workgroup;
     call.consts.insert({{"D4", padded_dim / 4}, {"TILE_HEADS", tile.heads}, {"TILE_BLOCKS", tile.blocks}, {"VECTORS", tile.vectors()}, {"KEYS", tile.keys}, {"BLOCK", tile.block}});
     call.workgroups = {ceil_div(rows, tile.blocks * context.tuning.vector_width), heads / tile.heads, 1};
     shared_bytes = tile.shared_bytes(padded_dim, context.tuning.vector_width);

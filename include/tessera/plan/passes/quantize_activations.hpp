@@ -52,7 +52,7 @@ inline void quantize_activations(Graph& graph, const Tuning& tuning) {
       if (before[x].rows > 1) {
         if (!made.contains(x)) {
           Node quantize = detail::quantize_node(graph, x);
-          if (const int norm = detail::foldable_norm(before, tuning, x); norm >= 0) {
+          if (const int norm = tuning.fuse_norm_bytes ? detail::foldable_norm(before, tuning, x) : -1; norm >= 0) {
             const Node& rms_norm = before.nodes[static_cast<size_t>(norm)];
             quantize.inputs = {{"x", rms_norm.input("x")}, {"gamma", rms_norm.input("gamma")}};
             quantize.attributes["eps"] = rms_norm.attribute("eps");
