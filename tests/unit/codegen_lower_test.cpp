@@ -147,6 +147,18 @@ TEST(CodegenLower, ATensorThatIsReadAndWritten) {
   EXPECT_NE(halves->text.find("uvec2 store_half4_(vec4 v)"), std::string::npos);
 }
 
+// A hint: where a CPU reads, by its address; nothing where lanes hide each other's waiting.
+TEST(CodegenLower, APrefetchIsAnAddressOrNothing) {
+  const std::string prefetch = "x.prefetch(1, 2);";
+  EXPECT_EQ(body(prefetch, Target::kOpenCL), "  prefetch_(x + (18));\n");
+  EXPECT_EQ(body(prefetch, Target::kGlsl), "  ;\n");
+  KernelVariant halves = plain_variant();
+  halves.tensors["x"] = buffer_of(DType::kF16, 4, {4, 16});
+  EXPECT_EQ(body(prefetch, Target::kOpenCL, halves), "  prefetch_(x + (18) * 4);\n") << "elements, not texels";
+  halves.tensors["x"] = layout_of(Storage::kImage2D, DType::kF32, 4, {4, 16});
+  EXPECT_EQ(body(prefetch, Target::kOpenCL, halves), "  ;\n");
+}
+
 TEST(CodegenLower, AFoldedImage) {
   KernelVariant variant = plain_variant();
   variant.tensors["x"] = layout_of(Storage::kImage2D, DType::kF32, 4, {100, 16});

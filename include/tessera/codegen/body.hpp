@@ -299,6 +299,7 @@ class BodyLowering : public ExpressionLowering {
     const TensorAccess& tensor = *find(name)->tensor;
     if (!in_kernel_) cursor_.fail(line, cat("tensor '", name, "' is read and written in the kernel's body only"));
     if (!writes) {
+      if (tensor.decl().written && !tensor.decl().in_place) cursor_.fail(line, cat("'", name, "' is 'out': it is written, not read"));
       cursor_.expect("(", "after prefetch");
       const std::vector<IndexText> coords = coordinates(tensor, line);
       if (cursor_.failed()) return {};

@@ -209,10 +209,10 @@ class ExpressionLowering {
 
   Expr tensor_read(const TensorAccess& tensor, std::string_view method, int line) {
     const std::string_view name = tensor.decl().name;
-    if (method == "write") {
-      cursor_.fail(line, cat("'", name, ".write' is a statement of its own"));
+    if (method == "write" || method == "prefetch") {
+      cursor_.fail(line, cat("'", name, ".", method, "' is a statement of its own"));
     } else if (method != "read") {
-      cursor_.fail(line, cat("a tensor has no '.", method, "': it has .read(…), .read<TYPE>(…) and .write(value, …)"));
+      cursor_.fail(line, cat("a tensor has no '.", method, "': it has .read(…), .read<TYPE>(…), .write(value, …) and .prefetch(…)"));
     } else if (tensor.decl().written && !tensor.decl().in_place) {
       cursor_.fail(line, cat("'", name, "' is 'out': it is written, not read"));
     }
