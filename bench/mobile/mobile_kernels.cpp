@@ -38,7 +38,12 @@ struct StepCase {
   const char* name;
   StepShape shape;
 };
-constexpr StepCase kSteps[] = {{"decode", {1, LogitRows::kLast}}, {"prefill", {kLargestChunk, LogitRows::kLast}}};
+// A name is one word. The other steps of a model have no programs of their own.
+constexpr StepCase kSteps[] = {{"decode", {1, LogitRows::kLast}},
+                               {"prefill", {kLargestChunk, LogitRows::kLast}},
+                               {"decode-long", {1, LogitRows::kLast, true}},
+                               {"batch", {static_cast<int64_t>(kMostRows), LogitRows::kAll}},
+                               {"batch-long", {static_cast<int64_t>(kMostRows), LogitRows::kAll, true}}};
 
 Result<std::string> read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
