@@ -1,4 +1,5 @@
 // `tessera-eval plan` and `tessera-eval device`: plans for devices that are not here, from their reports.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -52,8 +53,11 @@ TEST(CliPlan, SaysDeviceRowsMemoryStepsAndPlan) {
     EXPECT_TRUE(says(run, text)) << text << "\n" << run.output.substr(0, 2000);
   EXPECT_TRUE(says(run, "4 pages of 16 tokens, f16")) << run.output.substr(0, 2000);
   EXPECT_TRUE(says(plan(profile("adreno-740"), tiny(), "--context 64 --kv int8"), "4 pages of 16 tokens, i8"));
-  EXPECT_EQ(count(run.output, "\nstep of "), step_shapes(false).size());
-  EXPECT_EQ(count(run.output, "\n#0 embed "), step_shapes(false).size());
+  // A context of 64 tokens is never long.
+  const std::vector<StepShape> shapes = step_shapes(false);
+  const auto steps = static_cast<size_t>(std::ranges::count(shapes, false, &StepShape::long_context));
+  EXPECT_EQ(count(run.output, "\nstep of "), steps);
+  EXPECT_EQ(count(run.output, "\n#0 embed "), steps);
 }
 
 // The figures are those that loading would allocate, and the dispatches those of the plans.
@@ -74,9 +78,11 @@ TEST(CliPlan, FiguresAreThoseOfThePlans) {
 }
 
 TEST(CliPlan, OneChunkAlone) {
-  const ToolRun run = plan(profile("mali-g52"), tiny(), "--chunk 1");
+  const ToolRun run = plan(profile("mali-g52"), tiny(), "--chunk 1 --context 64"), behind = plan(profile("mali-g52"), tiny(), "--chunk 1");
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_EQ(count(run.output, "\nstep of "), 1u);
+  EXPECT_EQ(count(behind.output, "\nstep of 1 token(s)"), 2u) << "one for long contexts";
+  EXPECT_TRUE(says(behind, "step of 1 token(s), long context: "));
   EXPECT_TRUE(says(run, "step of 1 token(s)"));
   const ToolRun unknown = plan(profile("mali-g52"), tiny(), "--chunk 7");
   EXPECT_EQ(unknown.exit_code, 2);
