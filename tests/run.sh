@@ -41,7 +41,7 @@ run_tests() {
   local title=$1 folder=$2
   shift 2
   say "test $title …"
-  if ctest --test-dir "$folder" --output-on-failure --no-tests=error -j 3 "$@"; then return 0; fi
+  if ctest --test-dir "$folder" --output-on-failure --no-tests=error -j 2 "$@"; then return 0; fi
   say "error: tests failed ($title). One of them again: bash tests/run.sh -R NAME; with its output: ctest --test-dir $folder -V -R NAME"
   return 1
 }

@@ -1,5 +1,7 @@
 // Conversations that outgrow a model's sliding window, or the context behind attention sinks: what is let go is run again where it is needed, and nothing else
 // is noticed. Answers are compared with those of sessions that never had to.
+#include <unistd.h>
+
 #include <filesystem>
 #include <stdexcept>
 
@@ -13,7 +15,7 @@ constexpr uint32_t kWindow = 40;
 
 // In float: a chunk cut elsewhere rounds otherwise, and what is drawn must not depend on it.
 Model load(int context, uint32_t window) {
-  const std::string path = testing::TempDir() + "tessera_rolling.gguf";
+  const std::string path = cat(testing::TempDir(), "tessera_rolling.", getpid(), ".gguf");   // others may run beside this one
   GgufBuilder file = tiny_llama({.shape = {.context = context}});
   file.set("llama.attention.sliding_window", window);
   std::ofstream(path, std::ios::binary) << file.bytes();

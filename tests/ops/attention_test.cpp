@@ -339,11 +339,13 @@ TEST_P(AttentionOfOneRow, SeesWhatWasWrittenAndItself) {
       for (int64_t j = first_seen(c.shape, position); j < position; ++j) key_rows.push_back(k.values.row(j) + h / 3 * dim), value_rows.push_back(v.values.row(j) + h / 3 * dim);
       key_rows.push_back(turned_k.row(0) + h / 3 * dim), value_rows.push_back(own_v.row(0) + h / 3 * dim);
       const HeadTruth truth = head_truth(turned_q.row(0) + h * dim, key_rows, value_rows, dim, 1, !folded, true);
-      // Bytes: the row's own key, at most 2√2 turned, and value, at most 1, are within half a scale; as in IsOffByHalfAScaleANumber, values being at most 1.
+      // The row's own key, at most 2√2 turned, and value, at most 1, are stored: bytes within half a scale, halves within 2⁻¹¹ of themselves. As in
+      // IsOffByHalfAScaleANumber, values being at most 1.
       double query_size = 0.0;
       for (int64_t d = 0; d < dim; ++d) query_size += static_cast<double>(std::abs(turned_q.at(0, h * dim + d)));
-      const double key_error = query_size * 2.0 * std::sqrt(2.0) * 0.501 / 127.0 / 8.0, bytes = folded ? 0.0 : std::expm1(2.0 * key_error) + std::exp(2.0 * key_error) * 0.501 / 127.0;
-      for (int64_t d = 0; d < dim; ++d) ASSERT_NEAR(static_cast<double>(found->at(0, h * dim + d)), truth.y(d), truth.tolerance(d) + bytes) << h << ", " << d;
+      const double rounding = one.kv == DType::kI8 ? 0.501 / 127.0 : one.kv == DType::kF16 ? 0x1p-11 : 0.0;
+      const double key_error = query_size * 2.0 * std::sqrt(2.0) * rounding / 8.0, stored = std::expm1(2.0 * key_error) + std::exp(2.0 * key_error) * rounding;
+      for (int64_t d = 0; d < dim; ++d) ASSERT_NEAR(static_cast<double>(found->at(0, h * dim + d)), truth.y(d), truth.tolerance(d) + stored) << h << ", " << d;
     }
     if (c.kv != DType::kF32) continue;
     // The row is in its page, for rows to come.

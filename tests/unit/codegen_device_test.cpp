@@ -105,6 +105,8 @@ std::vector<WordCase> word_cases(int width) {
       {"clamp(v, -1.0f, 0.0f).x", -1.0f},
       {"lane(truncate(floatw(v.y)), 1)", -1.0f},
       {"lane(truncate(floatw(7.75f)), 0)", 7.0f},
+      {"lane(round_half(floatw(1.0f / 3.0f)), 1)", 0.33325195f},
+      {"lane(round_half(floatw(v.x)), 0)", f(0)},
       {"mad(v.x, v.y, v.z)", f(0) * f(1) + f(2)},
       {"rsqrt(v.x * v.x)", 0.5f},
       {"float(clamp(int(v.x), -1, 1))", -1.0f},

@@ -123,7 +123,7 @@ TEST_F(AttentionPasses, SplitContextMakesTheSharesOfAKvHeadAndPutsThemTogether) 
   EXPECT_EQ(g.graph().nodes[0].integer("splits"), 4);
   EXPECT_EQ(g.graph().nodes[1].output("y"), y);
   const Value& sums = g.graph()[g.graph().nodes[1].input("part_sums")];
-  EXPECT_EQ(sums.grid, (std::vector<int64_t>{1, 4 * 32 / 4}));
+  EXPECT_EQ(sums.grid, (std::vector<int64_t>{4, 32 / 4}));
   EXPECT_EQ(sums.dtype, DType::kF32);
 }
 TEST_F(AttentionPasses, SplitContextLeavesEnoughRowsAndChunksAlone) {

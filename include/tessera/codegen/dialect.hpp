@@ -137,6 +137,7 @@ inline constexpr Word kWords[] = {
     {"pack_i8", "uint(float4)", "pack_i8_({0})", "pack_i8_({0})", "pack_i8_"},
     {"unpack_half2", "float2(uint)", "unpack_half2_({0})", "unpackHalf2x16({0})", "unpack_half2_"},
     {"pack_half2", "uint(float2)", "pack_half2_({0})", "packHalf2x16(round_half_({0}))", "pack_half2_ round_half_"},
+    {"round_half", "floatw(floatw)", "round_half_w_({0})", "round_half_w_({0})", "round_half_ round_half_w_"},
     {"mul_hi", "uint(uint,uint)", "mul_hi({0}, {1})", "mul_hi_({0}, {1})", "mul_hi_"},
     // packed dots of W rows: 4 bytes of each of W words with the 4 signed bytes of one word
     {"no_pairs", "pairsw()", "no_pairs_()", "no_pairs_()", "dots_"},
@@ -250,6 +251,18 @@ float4 sums_of_lanes_16_(float16 a, float16 b, float16 c, float16 d) { return su
 vec4 round_half_(vec4 v) { return uintBitsToFloat(round_half_bits_(floatBitsToUint(v))); }
 vec2 round_half_(vec2 v) { return round_half_(v.xyxy).xy; }
 float round_half_(float v) { return round_half_(vec4(v)).x; })"},
+    {.name = "round_half_w_", .opencl = R"(float{W} round_half_w_(float{W} v) {
+  uint q[{W} / 2];
+  vstore_half{W}_rte(v, 0, (half*)q);
+  return vload_half{W}(0, (const half*)q);
+})", .glsl = R"(vec2 round_two_(vec2 v) {  // apart: of both at once lavapipe gives 0 for the second
+  const uint q = packHalf2x16(v);
+  return vec2(unpackHalf2x16(q & 0xffffu).x, unpackHalf2x16(q >> 16).x);
+}
+vec4 round_half_w_(vec4 v) {
+  const vec4 r = round_half_(v);
+  return vec4(round_two_(r.xy), round_two_(r.zw));
+})"},
     {.name = "store_half4_", .glsl = "uvec2 store_half4_(vec4 v) { const vec4 r = round_half_(v); return uvec2(packHalf2x16(r.xy), packHalf2x16(r.zw)); }"},
     {.name = "load_bf16_4_",
      .glsl = "vec4 load_bf16_4_(uvec2 q) { return uintBitsToFloat(uvec4(q.x << 16, q.x & 0xffff0000u, q.y << 16, q.y & 0xffff0000u)); }"},

@@ -125,7 +125,7 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
     const bool rope = node.input("angles") != kNoValue;
     const int64_t splits = node.integer("splits", 1);
     const auto first_block = [&](std::string_view role) { return rope ? context[node.input(role)].channel_offset / cut.width : 0; };
-    call.consts.insert({{"HEADS", heads}, {"ROPE", rope}, {"SPLITS", splits}, {"Q_BLOCK", first_block("q")}, {"K_BLOCK", first_block("k")}, {"V_BLOCK", first_block("v")}});
+    call.consts.insert({{"ROPE", rope}, {"HALVES", rope && context[node.input("k_pages")].dtype == DType::kF16}, {"SPLITS", splits}, {"Q_BLOCK", first_block("q")}, {"K_BLOCK", first_block("k")}, {"V_BLOCK", first_block("v")}});
     call.consts.insert({{"TILE_HEADS", cut.heads}, {"BLOCKS", cut.blocks}, {"AT_ONCE", cut.at_once}, {"BLOCK", cut.block}, {"PARTS", cut.parts}, {"KEYS", cut.keys}});
     call.workgroups = {rows, heads / cut.heads, splits};
     call.vector_width = lanes = static_cast<int>(cut.width);

@@ -15,7 +15,8 @@ inline void split_context(Graph& graph, const Tuning& tuning) {
     }
     Value sums = graph[y], tops = graph[y];
     sums.name += " sums", tops.name += " tops";
-    sums.grid = {rows, splits * graph[y].channels / 4}, tops.grid = {rows, splits * heads};   // floats, whatever intermediates are
+    sums.rows = tops.rows = rows * splits;
+    sums.grid = {sums.rows, graph[y].channels / 4}, tops.grid = {tops.rows, heads};   // floats, whatever intermediates are
     const ValueId part_sums = add_value(graph, std::move(sums)), part_tops = add_value(graph, std::move(tops));
     Node combine{"attention_combine", {{"part_sums", part_sums}, {"part_tops", part_tops}}, {{"y", y}}, {{"heads", static_cast<double>(heads)}, {"head_dim", node.attribute("head_dim")}, {"splits", static_cast<double>(splits)}}};
     std::erase_if(node.outputs, [](const auto& output) { return output.first == "y"; });
