@@ -1,5 +1,10 @@
 // attention of few rows over a long context → workgroups that take a share of the keys each, and attention_combine: a GPU is not filled by one workgroup a kv head.
 #pragma once
+#include <utility>
+#include <vector>
+
+#include "tessera/device/tuning.hpp"
+#include "tessera/ops/attention.hpp"
 #include "tessera/plan/passes/rewrite.hpp"
 
 namespace tessera::passes {
