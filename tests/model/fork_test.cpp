@@ -148,7 +148,7 @@ TEST_F(ForkTest, AConversationGoesOnTwice) {
 }
 
 TEST_F(ForkTest, BranchesAreTheAttemptsOfOneSeed) {
-  Session session(*tiny_model());
+  Session session(*tiny_float_model());
   ASSERT_TRUE(session.reply("before", drawn()));
   std::vector<std::string> heard(3);
   const auto branches = session.branches("a question", 3, drawn(), [&](int32_t branch, std::string_view text) {
@@ -160,7 +160,7 @@ TEST_F(ForkTest, BranchesAreTheAttemptsOfOneSeed) {
   EXPECT_EQ(session.messages().size(), 2u) << "the conversation itself does not go on";
   for (uint32_t i = 0; i < 3; ++i) {
     const Branch& branch = (*branches)[i];
-    Session alone(*tiny_model());
+    Session alone(*tiny_float_model());
     ASSERT_TRUE(alone.reply("before", drawn()));
     const auto reply = alone.reply("a question", drawn(i));
     ASSERT_TRUE(reply);
@@ -208,7 +208,7 @@ TEST_F(ForkTest, CancelEndsAllBranches) {
 // Of all branches one stops: the others go on as if they were alone.
 TEST_F(ForkTest, ABranchThatEndsLeavesTheOthersAsTheyAre) {
   const auto texts_of = [](int32_t stop) {
-    Session session(*tiny_model());
+    Session session(*tiny_float_model());
     const auto branches = session.branches("x", 3, drawn(), [&](int32_t branch, std::string_view) { return branch != stop; });
     EXPECT_TRUE(branches);
     std::vector<std::string> texts;

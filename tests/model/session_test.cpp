@@ -147,10 +147,10 @@ TEST_F(SessionTest, TwoThreadsInOneSessionAreRefused) {
 }
 
 TEST_F(SessionTest, ManySessionsInManyThreadsAnswerAsAlone) {
-  const std::string alone = Session(*tiny_model()).reply("hello", {.max_tokens = 8})->text;
+  const std::string alone = Session(*tiny_float_model()).reply("hello", {.max_tokens = 8})->text;
   std::vector<std::string> answers(3);
   std::vector<std::thread> threads;
-  for (std::string& answer : answers) threads.emplace_back([&answer] { answer = Session(*tiny_model()).reply("hello", {.max_tokens = 8})->text; });
+  for (std::string& answer : answers) threads.emplace_back([&answer] { answer = Session(*tiny_float_model()).reply("hello", {.max_tokens = 8})->text; });
   for (std::thread& thread : threads) thread.join();
   for (const std::string& answer : answers) EXPECT_EQ(answer, alone);
 }
