@@ -91,6 +91,7 @@ void visit_members(Info& info, Visitor& visit) {
   visit.text("driver_version", info.driver_version);
   visit.flag("is_cpu", info.is_cpu);
   visit.number("compute_units", info.compute_units, 1);
+  visit.number("native_vector_width", info.native_vector_width, 0);
   visit.number("global_memory_bytes", info.global_memory_bytes, 0);
   visit.number("max_allocation_bytes", info.max_allocation_bytes, 0);
   visit.number("max_binding_bytes", info.max_binding_bytes, 0);

@@ -109,6 +109,7 @@ void ask_images(const Questions& ask, const std::string& extensions, DeviceInfo&
 
 void ask_execution(const Questions& ask, DeviceInfo& info) {
   info.compute_units = static_cast<int>(std::max<cl_uint>(1, ask.value<cl_uint>(CL_DEVICE_MAX_COMPUTE_UNITS, 1)));
+  if (info.is_cpu) info.native_vector_width = static_cast<int>(std::min<cl_uint>(INT32_MAX, ask.value<cl_uint>(CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, 0)));
   info.max_workgroup_size = static_cast<int>(std::min<int64_t>(INT32_MAX, ask.size(CL_DEVICE_MAX_WORK_GROUP_SIZE)));
   const std::vector<size_t> extent = ask.sizes(CL_DEVICE_MAX_WORK_ITEM_SIZES);
   for (size_t axis = 0; axis < 3 && axis < extent.size(); ++axis)

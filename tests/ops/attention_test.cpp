@@ -367,11 +367,11 @@ std::vector<OneRowCase> one_row_cases() {
     for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
       for (const int64_t page : {16, 64, 2})
         for (const int64_t window : {0, 21})
-          if (const int pick = turn++; in_tier(pick, 5, 2)) all.push_back({page, kv, window, shared, {.width = width_in_turn(pick), .activations = storage_in_turn(pick), .workgroup = pick % 2 == 0 ? 4 : 1}});
+          if (const int pick = turn++; in_tier(pick, 5, 2)) all.push_back({page, kv, window, shared, {.width = width_in_turn(pick), .activations = storage_in_turn(pick), .workgroup = pick % 2 == 0 ? 4 : 1, .attention_width = pick % 4 == 1 ? at_most_wide(16) : 0}});
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(Attention, AttentionOfOneRow, testing::ValuesIn(one_row_cases()), [](const auto& test) {
-  return cat("page", test.param.page, "_", name_of(test.param.kv), "_window", test.param.window, test.param.shared ? "_shared" : "", "_w", test.param.tuning.width, "_", test.param.tuning.name_of_activations());
+  return cat("page", test.param.page, "_", name_of(test.param.kv), "_window", test.param.window, test.param.shared ? "_shared" : "", "_w", test.param.tuning.width, test.param.tuning.attention_width != 0 ? "_wide" : "", "_", test.param.tuning.name_of_activations());
 });
 
 // What bytes cost: keys and values through rope_kv into the pages and from there through attention, against attention over the numbers themselves.

@@ -56,6 +56,7 @@ struct TestTuning {
   int tokens_a_lane = 4;
   int parts = 1;         // objects of a weight, at least
   int interleave = 1;    // blocks of a weight that take turns in buffers
+  int attention_width = 0;    // of attention of one row; 0: width
   int attention_groups = 0;   // above the kv heads: workgroups share a long context
   bool subgroups = false;
   bool int8 = false;     // products of quantized weights; dots in pairs where the width has them
@@ -66,6 +67,7 @@ struct TestTuning {
     t.vector_width = t.words.vector_width = width;
     t.gemv_workgroup = t.gemm_workgroup = t.row_workgroup = t.item_workgroup = t.attention_workgroup = workgroup;
     t.attention_row_keys = 32;   // several tiles in contexts of tests
+    t.attention_width = attention_width;
     t.attention_groups = attention_groups;
     t.gemv_lanes = gemv_lanes;
     t.gemv_blocks = blocks_a_lane;

@@ -116,6 +116,7 @@ std::vector<WordCase> word_cases(int width) {
     const auto lane_of = [&](const char* value) { return cat("lane(", value, ", ", i, ")"); };
     cases.push_back({lane_of("to_floatw(to_intw((uintw(q.x) >> 8) & 255u))"), 127.0f});
     cases.push_back({lane_of("to_floatw(to_intw(uintw(q.x) << 8) >> 24)"), -1.0f});
+    cases.push_back({cat("horizontal_max(with_lane(floatw(-2.0f), ", i, ", -1.0f))"), -1.0f});
     cases.push_back({lane_of("rotate_pairs(with_lane(floatw(2.0f), 1, 3.0f), with_lane(floatw(5.0f), 0, 7.0f))"), i == 0 ? 2.0f * 7.0f - 3.0f * 5.0f : i == 1 ? 2.0f * 5.0f + 3.0f * 7.0f : i % 2 == 0 ? 0.0f : 20.0f});
   }
   // Every lane is in its own vector's sum, once.

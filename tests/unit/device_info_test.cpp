@@ -41,6 +41,7 @@ DeviceInfo distinct() {
   info.driver_version = "26.2";
   info.is_cpu = true;
   info.compute_units = 2;
+  info.native_vector_width = 16;
   info.global_memory_bytes = int64_t{1} << 40;
   info.max_allocation_bytes = int64_t{1} << 33;
   info.max_binding_bytes = int64_t{1} << 32;

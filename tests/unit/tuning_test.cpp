@@ -86,6 +86,16 @@ TEST(TuningRows, SpecialRowsWinAndDevicesLimitThem) {
   EXPECT_FALSE(tuning_for(all.at("mali-g610")).words.subgroups);
 }
 
+TEST(TuningRows, WideVectorsAreForRegistersThatHoldThem) {
+  DeviceInfo cpu = named("pthread-haswell");
+  cpu.api = Api::kOpenCL;
+  cpu.is_cpu = true;
+  for (const auto& [width, wide] : {std::pair{0, 0}, {8, 0}, {16, 16}, {32, 16}}) {
+    cpu.native_vector_width = width;
+    EXPECT_EQ(tuning_for(cpu).attention_width, wide) << width;
+  }
+}
+
 // What Mesa's compilers showed (bench/mobile): spills and registers, where a kernel keeps more than a lane holds.
 TEST(TuningRows, LanesOfPhonesKeepWhatTheirRegistersHold) {
   const auto all = profiles();
@@ -148,6 +158,7 @@ TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
   auto all = profiles();
   DeviceInfo cpu = named("pthread-haswell");
   cpu.is_cpu = true;
+  cpu.native_vector_width = 16;
   cpu.max_workgroup_size = 4096;
   cpu.max_workgroup_extent = {4096, 4096, 4096};
   for (const Api api : {Api::kOpenCL, Api::kVulkan}) {
@@ -172,6 +183,7 @@ TEST(TuningRows, AreReachableAndWithinTheLimitsOfTheirDevices) {
     }
     if (info.api == Api::kVulkan) {
       EXPECT_EQ(t.vector_width, 4) << name;   // GLSL has no wider vectors
+      EXPECT_LE(t.attention_width, 4) << name;
     }
   }
   EXPECT_EQ(reached.size(), tuning_rows().size());

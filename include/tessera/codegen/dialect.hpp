@@ -124,6 +124,7 @@ inline constexpr Word kWords[] = {
     {"mad", "F(F,F,F)", "mad({0}, {1}, {2})", "(({0}) * ({1}) + ({2}))"},
     {"horizontal_sum", "float(float4)", "horizontal_sum_({0})", "horizontal_sum_({0})", "horizontal_sum_"},
     {"horizontal_sum", "float(floatw)", "sum_lanes_{W}_({0})", "horizontal_sum_({0})", "sum_lanes_ horizontal_sum_"},
+    {"horizontal_max", "float(floatw)", "max_lanes_{W}_({0})", "max_lanes_({0})", "max_lanes_"},
     {"horizontal_sums", "float4(floatw,floatw,floatw,floatw)", "sums_of_lanes_{W}_({0}, {1}, {2}, {3})", "sums_of_lanes_({0}, {1}, {2}, {3})", "sums_of_lanes_"},
     {"rotate_pairs", "floatw(floatw,floatw)", "rotate_pairs_({0}, {1})", "rotate_pairs_({0}, {1})", "rotate_pairs_"},
     {"max_abs", "float(float4)", "max_abs_({0})", "max_abs_({0})", "max_abs_"},
@@ -176,6 +177,9 @@ inline constexpr Helper kHelpers[] = {
     {.name = "sum_lanes_", .opencl = R"(float sum_lanes_4_(float4 v) { return (v.x + v.z) + (v.y + v.w); }
 float sum_lanes_8_(float8 v) { return sum_lanes_4_(v.lo + v.hi); }
 float sum_lanes_16_(float16 v) { return sum_lanes_8_(v.lo + v.hi); })"},
+    {.name = "max_lanes_", .opencl = R"(float max_lanes_4_(float4 v) { return max(max(v.x, v.z), max(v.y, v.w)); }
+float max_lanes_8_(float8 v) { return max_lanes_4_(max(v.lo, v.hi)); }
+float max_lanes_16_(float16 v) { return max_lanes_8_(max(v.lo, v.hi)); })", .glsl = "float max_lanes_(vec4 v) { return max(max(v.x, v.z), max(v.y, v.w)); }"},
     {.name = "max_abs_", .opencl = "float max_abs_(float4 v) { return max(max(fabs(v.x), fabs(v.y)), max(fabs(v.z), fabs(v.w))); }",
      .glsl = "float max_abs_(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }"},
     // Halves are added, and what is left of two vectors in one, until each lane has the sum of another: three additions a vector, not W − 1.
@@ -183,8 +187,19 @@ float sum_lanes_16_(float16 v) { return sum_lanes_8_(v.lo + v.hi); })"},
   const float4 ab = (float4)(a.lo, b.lo) + (float4)(a.hi, b.hi), cd = (float4)(c.lo, d.lo) + (float4)(c.hi, d.hi);
   return (float4)(ab.even, cd.even) + (float4)(ab.odd, cd.odd);
 }
-float4 sums_of_lanes_8_(float8 a, float8 b, float8 c, float8 d) { return sums_of_lanes_4_(a.lo + a.hi, b.lo + b.hi, c.lo + c.hi, d.lo + d.hi); }
-float4 sums_of_lanes_16_(float16 a, float16 b, float16 c, float16 d) { return sums_of_lanes_8_(a.lo + a.hi, b.lo + b.hi, c.lo + c.hi, d.lo + d.hi); })",
+float4 sums_of_lanes_8_(float8 a, float8 b, float8 c, float8 d) {
+  const float8 ab = (float8)(a.lo, b.lo) + (float8)(a.hi, b.hi), cd = (float8)(c.lo, d.lo) + (float8)(c.hi, d.hi);
+  const float8 ac_bd = (float8)(ab.s01, cd.s01, ab.s45, cd.s45) + (float8)(ab.s23, cd.s23, ab.s67, cd.s67);
+  const float8 sums = ac_bd + ac_bd.s10325476;
+  return sums.s0426;
+}
+float4 sums_of_lanes_16_(float16 a, float16 b, float16 c, float16 d) {
+  const float16 ab = (float16)(a.lo, b.lo) + (float16)(a.hi, b.hi), cd = (float16)(c.lo, d.lo) + (float16)(c.hi, d.hi);
+  float16 q = (float16)(ab.s0123, ab.s89ab, cd.s0123, cd.s89ab) + (float16)(ab.s4567, ab.scdef, cd.s4567, cd.scdef);
+  q += q.s23016745ab89efcd;
+  q += q.s1032547698badcfe;
+  return q.s048c;
+})",
      .glsl = R"(vec4 sums_of_lanes_(vec4 a, vec4 b, vec4 c, vec4 d) {
   const vec4 ab = vec4(a.xy, b.xy) + vec4(a.zw, b.zw), cd = vec4(c.xy, d.xy) + vec4(c.zw, d.zw);
   return vec4(ab.xz, cd.xz) + vec4(ab.yw, cd.yw);

@@ -27,6 +27,7 @@ struct DeviceInfo {
   bool is_cpu = false;
 
   int compute_units = 1;
+  int native_vector_width = 0;       // floats of a vector register, of OpenCL's drivers of CPUs; 0: not said
   int64_t global_memory_bytes = 0;
   int64_t max_allocation_bytes = 0;  // one object
   int64_t max_binding_bytes = 0;     // what one kernel can see of it (Vulkan: maxStorageBufferRange)

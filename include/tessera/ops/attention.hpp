@@ -69,7 +69,7 @@ struct AttentionCut {
 inline AttentionCut attention_cut(const PlanContext& context, int64_t group, int64_t padded_dim) {
   const Tuning& t = context.tuning;
   AttentionCut cut;
-  cut.width = greatest_divisor(t.vector_width, [&](int64_t width) { return width <= 4 || padded_dim % width == 0; });
+  cut.width = greatest_divisor(t.attention_width != 0 ? t.attention_width : t.vector_width, [&](int64_t width) { return width <= 4 || padded_dim % width == 0; });
   cut.blocks = padded_dim / cut.width;
   const auto fits = [&](AttentionCut changed) { return changed.shared_bytes() <= context.tuning.shared_memory_bytes; };
   const auto with = [&](int64_t AttentionCut::*member, int64_t value) {
@@ -127,6 +127,8 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
     const auto first_block = [&](std::string_view role) { return rope ? context[node.input(role)].channel_offset / cut.width : 0; };
     call.consts.insert({{"ROPE", rope}, {"HALVES", rope && context[node.input("k_pages")].dtype == DType::kF16}, {"SPLITS", splits}, {"Q_BLOCK", first_block("q")}, {"K_BLOCK", first_block("k")}, {"V_BLOCK", first_block("v")}});
     call.consts.insert({{"TILE_HEADS", cut.heads}, {"BLOCKS", cut.blocks}, {"AT_ONCE", cut.at_once}, {"BLOCK", cut.block}, {"PARTS", cut.parts}, {"KEYS", cut.keys}});
+    constexpr int64_t kLineBytes = 64;
+    call.consts["LINE"] = std::max<int64_t>(1, kLineBytes / (cut.width * byte_size(context[node.input("k_pages")].dtype)));
     call.workgroups = {rows, heads / cut.heads, splits};
     call.vector_width = lanes = static_cast<int>(cut.width);
     shared_bytes = cut.shared_bytes();
