@@ -35,6 +35,7 @@ inline const std::vector<OpSetting>& op_settings() {
       {"attention_vectors", &Tuning::attention_vectors, &TuningRow::attention_vectors, {1, 2, 3, 4, 6, 8, 12, 16}},
       {"attention_block", &Tuning::attention_block, &TuningRow::attention_block, {1, 2, 3, 4, 6, 8}},
       {"attention_keys", &Tuning::attention_keys, &TuningRow::attention_keys, {4, 8, 16, 32, 64}},
+      {"attention_tiles_held", &Tuning::attention_tiles_held, &TuningRow::attention_tiles_held, {1, 2, 4}},
       {"attention_row_keys", &Tuning::attention_row_keys, &TuningRow::attention_row_keys, {16, 32, 64, 128, 256, 512, 1024}},
       {"attention_row_block", &Tuning::attention_row_block, &TuningRow::attention_row_block, {1, 2, 4, 8}},
   };
