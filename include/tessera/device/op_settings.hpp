@@ -1,4 +1,6 @@
-// The settings that belong to one op alone, so that a tuning row may give them for one shape; the others decide layouts and fusions that ops share.
+// The settings that belong to one op alone, so that a tuning row may give them for one shape. The others decide layouts, fusions or which plan is run, and are
+// searched in whole steps (bench/tune/device_stage.cpp), but for what is no choice of speed alone: the types of activations and int8 products trade precision,
+// and forms of dots are facts of a device's instructions.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -43,7 +45,7 @@ inline const std::vector<OpSetting>& op_settings() {
 }
 
 inline bool matches(const OpShape& wanted, const OpShape& shape) {
-  return wanted.op == shape.op && (wanted.rows == 0 || wanted.rows == shape.rows) && (wanted.columns == 0 || wanted.columns == shape.columns) && (wanted.tokens == 0 || wanted.tokens == shape.tokens);
+  return wanted.op == shape.op && wanted.long_context == shape.long_context && (wanted.rows == 0 || wanted.rows == shape.rows) && (wanted.columns == 0 || wanted.columns == shape.columns) && (wanted.tokens == 0 || wanted.tokens == shape.tokens);
 }
 
 // What one op is planned with. Of rows for the same shape the last wins.

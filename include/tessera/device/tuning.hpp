@@ -23,10 +23,11 @@ struct OpShape {
   int64_t rows = 0;      // of its weight
   int64_t columns = 0;   // of its weight; of an op without one the channels, the most that it reads or writes
   int64_t tokens = 0;    // rows of activations: 1 in decode
+  bool long_context = false;   // what workgroups share (plan/passes/split_context.hpp): of these ops never any
   bool operator==(const OpShape&) const = default;
 
   // "matmul 3072x576, 1 token"
-  std::string label() const { return cat(op, " ", rows != 0 ? cat(rows, "x") : "", columns, ", ", tokens, tokens == 1 ? " token" : " tokens"); }
+  std::string label() const { return cat(op, " ", rows != 0 ? cat(rows, "x") : "", columns, ", ", tokens, tokens == 1 ? " token" : " tokens", long_context ? ", long context" : ""); }
 };
 
 struct TuningRow;
