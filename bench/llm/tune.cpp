@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <tuple>
 
 #include "commands.hpp"
 #include "samples.hpp"
@@ -14,7 +15,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int32_t kContext = 1024, kPrompt = 256, kAnswer = 32;   // tokens
+constexpr int32_t kContext = 2 * kFar, kPrompt = 256, kAnswer = 32;   // tokens
 
 std::atomic<bool> interrupted{false};
 extern "C" void on_interrupt(int) {
@@ -32,14 +33,11 @@ struct ScratchFile {
 };
 
 struct Rates {
-  double prefill = 0.0, decode = 0.0;   // tok/s
+  double prefill = 0.0, decode = 0.0, far = 0.0;   // tok/s; far: decode behind a long context
 };
 
-Result<Rates> run_once(const Model& model) {
-  Sequence sequence(model.runtime());
-  auto start = Clock::now();
-  TESSERA_ASSIGN(const int32_t first, sequence.append(prompt_of(model.config(), kPrompt, 1)));
-  Rates rates{.prefill = kPrompt / std::chrono::duration<double>(Clock::now() - start).count()};
+// tok/s of an answer that begins with `first`, behind what `sequence` holds.
+Result<double> answer(const Model& model, const Sequence& sequence, int32_t first) {
   Request request;
   request.sequence = sequence.id();
   request.tokens.assign(sequence.ids().begin(), sequence.ids().end());
@@ -49,10 +47,25 @@ Result<Rates> run_once(const Model& model) {
   request.steps_at_once = kStepsAtOnce;
   request.on_token = [](const SampledToken&) -> std::optional<StopReason> { return std::nullopt; };
   Request* const all[] = {&request};
-  start = Clock::now();
+  const auto start = Clock::now();
   model.engine().run(all, [] {}, [] {});
   if (!*request.outcome) return fail(request.outcome->error());
-  rates.decode = kAnswer / std::chrono::duration<double>(Clock::now() - start).count();
+  return kAnswer / std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// `far`: a long context, whose pages are shared by all rounds; empty: the model knows none.
+Result<Rates> run_once(const Model& model, const Sequence& far) {
+  Rates rates;
+  {
+    Sequence sequence(model.runtime());
+    const auto start = Clock::now();
+    TESSERA_ASSIGN(const int32_t first, sequence.append(prompt_of(model.config(), kPrompt, 1)));
+    rates.prefill = kPrompt / std::chrono::duration<double>(Clock::now() - start).count();
+    TESSERA_ASSIGN(rates.decode, answer(model, sequence, first));
+  }
+  if (far.length() == 0) return rates;
+  TESSERA_ASSIGN(const Sequence branch, far.fork());
+  TESSERA_ASSIGN(rates.far, answer(model, branch, 1));
   return rates;
 }
 
@@ -64,33 +77,37 @@ struct EndToEnd {
     tuned.values.push_back(after);
     ratios.values.push_back(after / before);
   }
-  bool is_slower() const { return ratios.median() < 1.0 && ratios.at(0.75) < 1.0; }
+  bool is_slower() const { return !ratios.values.empty() && ratios.median() < 1.0 && ratios.at(0.75) < 1.0; }
   void print(const char* what) const {
-    std::printf("%-8s %9.1f tok/s shipped %9.1f tuned   tuned / shipped %.3f (%.3f to %.3f)\n", what, shipped.median(), tuned.median(), ratios.median(), ratios.least(), ratios.greatest());
+    std::printf("%-18s %9.1f tok/s shipped %9.1f tuned   tuned / shipped %.3f (%.3f to %.3f)\n", what, shipped.median(), tuned.median(), ratios.median(), ratios.least(), ratios.greatest());
   }
 };
 
-struct Both {
-  EndToEnd prefill, decode;
+struct Parts {
+  EndToEnd prefill, decode, far;
 };
 
-Result<Both> measure(const TuneOptions& options, const Device& device, LoadOptions load, const std::string& path) {
+Result<Parts> measure(const TuneOptions& options, const Device& device, LoadOptions load, const std::string& path) {
   load.tuning = "off";
   TESSERA_ASSIGN(const Model shipped, Model::load(options.model, device, load));
   load.tuning = path;
   TESSERA_ASSIGN(const Model tuned, Model::load(options.model, device, load));
-  Both both;
+  Sequence far_shipped(shipped.runtime()), far_tuned(tuned.runtime());
+  if (load.context_tokens >= kContext)
+    for (Sequence* const far : {&far_shipped, &far_tuned}) TESSERA_TRY(far->append(prompt_of(shipped.config(), kFar, 1)));
+  Parts parts;
   for (int32_t round = -1; round < options.rounds && !interrupted; ++round) {   // the first is to warm up
     Rates rates[2];
     for (const int turn : {0, 1}) {
       const int which = (round + 1 + turn) % 2;
-      TESSERA_ASSIGN(rates[which], run_once(which == 0 ? shipped : tuned));
+      TESSERA_ASSIGN(rates[which], which == 0 ? run_once(shipped, far_shipped) : run_once(tuned, far_tuned));
     }
     if (round < 0) continue;
-    both.prefill.add(rates[0].prefill, rates[1].prefill);
-    both.decode.add(rates[0].decode, rates[1].decode);
+    parts.prefill.add(rates[0].prefill, rates[1].prefill);
+    parts.decode.add(rates[0].decode, rates[1].decode);
+    if (rates[0].far > 0.0) parts.far.add(rates[0].far, rates[1].far);
   }
-  return both;
+  return parts;
 }
 
 void print_table(const Tuner& tuner) {
@@ -144,14 +161,15 @@ Status run_tune(const TuneOptions& options) {
     if (options.dry_run) scratch.path = (std::filesystem::temp_directory_path() / cat("tessera-tuned-", Clock::now().time_since_epoch().count(), ".json")).string();
     const std::string path = options.dry_run ? scratch.path : kept;
     TESSERA_TRY(write_tuning_file(path, tuner.rows(), device.info()));
-    TESSERA_ASSIGN(const Both both, measure(options, device, load, path));
+    TESSERA_ASSIGN(const Parts parts, measure(options, device, load, path));
     std::printf("prompt of %d tokens, answer of %d, %d rounds by turns\n", kPrompt, kAnswer, options.rounds);
-    both.prefill.print("prefill");
-    both.decode.print("decode");
-    for (const bool decode : {true, false})
-      if ((decode ? both.decode : both.prefill).is_slower()) {
-        std::printf("%s is slower with its rows: they are dropped\n", decode ? "decode" : "prefill");
-        TESSERA_TRY(tuner.drop(decode));
+    const std::tuple<const char*, const EndToEnd&, Part> all[] = {{"prefill", parts.prefill, Part::kPrefill}, {"decode", parts.decode, Part::kDecode}, {"decode behind 2048", parts.far, Part::kLongContext}};
+    for (const auto& [name, rates, part] : all)
+      if (!rates.ratios.values.empty()) rates.print(name);
+    for (const auto& [name, rates, part] : all)
+      if (rates.is_slower()) {
+        std::printf("%s is slower with its rows: they are dropped\n", name);
+        TESSERA_TRY(tuner.drop(part));
       }
   }
   if (tuner.rows().tuning_rows().empty()) std::printf("the shipped rows are the best that was found\n");

@@ -42,6 +42,23 @@ TuningRow search(const std::vector<OpSetting>& settings, const Tuning& start, Tu
   return best;
 }
 
+// From where on contexts are long. `pays(tokens, as_long)`: whether steps behind so many tokens, which are one kind now, are faster as the other.
+template <class Pays>
+int search_long(const std::vector<int>& values, int from, Pays&& pays) {
+  for (const bool up : {true, false}) {
+    int best = from;
+    std::vector<int> further;
+    std::ranges::copy_if(values, std::back_inserter(further), [&](int value) { return up ? value > from : value < from; });
+    if (!up) std::ranges::reverse(further);
+    for (const int value : further) {
+      if (!pays((best + value) / 2, !up)) break;   // in the middle of those that change
+      best = value;
+    }
+    if (best != from) return best;
+  }
+  return from;
+}
+
 // Ratios of times that were taken by turns, of the candidate to the best: faster only where that is plain beyond the noise.
 inline constexpr double kWorthIt = 0.98;
 inline constexpr double kFarSlower = 1.3;

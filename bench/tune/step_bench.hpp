@@ -17,6 +17,8 @@
 
 namespace tessera::bench {
 
+// Tokens that are there when a step is timed, where the context holds twice as many: whole pages.
+inline constexpr int32_t kNear = 384, kFar = 2048;
 
 struct TuningCase {
   StepShape step;
@@ -32,6 +34,7 @@ struct Trial {
   std::vector<int> written;              // objects of the plan that hold the results: those of the first op
   std::vector<int> filled;               // objects to be filled before it runs for its results
   int ops = 0;                           // of the case
+  int32_t behind = 0;                    // tokens that are there; of a prompt's chunk, with it
   double tolerance = 1e-3;               // of its results, as a share of their size (same_results)
 };
 
@@ -44,13 +47,17 @@ class StepBench {
   static Result<std::unique_ptr<StepBench>> open(const ModelFile& file, gpu::Device& device, const LoadOptions& options, const Tuning& tuning);
 
   const Tuning& tuning() const { return tuning_; }
-  // Every shape of `step`, in the order of its ops.
+  // Tokens that are there when `step` is timed.
+  int32_t context_behind(const StepShape& step) const;
+  // Every shape of `step`, in the order of its ops; none where nothing makes a long context another step's.
   Result<std::vector<TuningCase>> cases(const StepShape& step) const;
 
   // The ops of a case as `tuning` plans them, which lays weights out as this bench does. Planned, not compiled.
   Result<Trial> plan(const TuningCase& of, const Tuning& tuning) const;
   // A whole step, likewise.
   Result<Trial> plan_step(const StepShape& step, const Tuning& tuning) const;
+  // A whole step behind so many tokens: that of a long context where `tuning` calls it long.
+  Result<Trial> plan_step_behind(StepShape step, int32_t tokens, const Tuning& tuning) const;
   // Compiles and records. kCompile, kLimit, kDriver, kOutOfMemory.
   Status prepare(Trial& trial);
   // Runs it once on the same random inputs as any other trial of its case.
@@ -64,8 +71,9 @@ class StepBench {
 
   static std::set<int> nodes_of(const TuningCase& of, const Plan& whole);
   Status set_up();
+  // kUnsupported where `tuning` has no such step.
   Result<Plan> step_plan(const StepShape& step, const Tuning& tuning) const;
-  Status write_inputs(const StepShape& step);
+  Status write_inputs(const Trial& trial);
   Status write(const char* name, std::span<const std::byte> bytes);
   Status fill(const Trial& trial, int object);
   Result<std::vector<float>> read(const Trial& trial, int object);
@@ -77,7 +85,7 @@ class StepBench {
   Resources resources_;
   ProgramCache cache_;
   Executor executor_;
-  int32_t table_pages_ = 0;
+  int32_t table_pages_ = 0, page_tokens_ = 0, pages_ = 0;
 };
 
 // Whether two trials of a case computed the same, up to rounding: each number within `tolerance` of the root of their mean square. kNumericFault says how far off.

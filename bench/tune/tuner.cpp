@@ -13,8 +13,12 @@ constexpr double kEnoughSeconds = 8e-3;    // of one run: of ops that take longe
 constexpr int kTurns = 9, kFewTurns = 3;
 constexpr double kHopeless = 4.0;          // times as slow: one run says enough
 
-// Steps that are tuned: an answer, a prompt, several answers, the end of a prompt.
-std::vector<StepShape> tuned_steps() { return {{1, LogitRows::kLast}, {kLargestChunk, LogitRows::kLast}, {static_cast<int64_t>(kMostRows), LogitRows::kAll}, {kSharedChunk, LogitRows::kLast}}; }
+// Steps that are tuned: an answer, the same behind a long context, a prompt, several answers, the end of a prompt, several answers behind long contexts.
+std::vector<StepShape> tuned_steps() {
+  constexpr auto kRows = static_cast<int64_t>(kMostRows);
+  return {{1, LogitRows::kLast}, {1, LogitRows::kLast, true}, {kLargestChunk, LogitRows::kLast}, {kRows, LogitRows::kAll}, {kSharedChunk, LogitRows::kLast}, {kRows, LogitRows::kAll, true}};
+}
+constexpr size_t kFirstSteps = 3;   // of them: what a model mostly runs
 
 Result<int32_t> times_for(StepBench& bench, Trial& trial) {
   TESSERA_TRY(bench.seconds(trial, 1));
@@ -105,7 +109,7 @@ Status Tuner::find_cases(StepBench& bench) {
       tuned.share = tuned.row.shipped_us;
       const auto known = std::ranges::find_if(rows_.rows, [&](const TunedRow& row) { return row.row.shape == each.shape; });
       if (known != rows_.rows.end()) tuned.row = *known, tuned.decided = true;
-      if (std::ranges::none_of(found, [&](const auto& other) { return other.second.of.shape == each.shape; })) found.emplace_back(std::max<size_t>(s, 1), std::move(tuned));
+      if (std::ranges::none_of(found, [&](const auto& other) { return other.second.of.shape == each.shape; })) found.emplace_back(std::max(s, kFirstSteps - 1), std::move(tuned));
       if (options_.interrupted()) return {};
     }
     for (size_t i = first; i < found.size(); ++i) found[i].second.share /= total;
@@ -127,21 +131,30 @@ Status Tuner::tune_case(StepBench& bench, TunedCase& tuned) {
     tuning.shape_rows.push_back(row);
     return tuning;
   };
+  // What workgroups that share a context find depends on how they share it: theirs are whole steps' results.
+  const auto check = [&](Trial& trial, const Tuning& tuning, const Results* expected) -> Result<Results> {
+    TESSERA_TRY(bench.prepare(trial));
+    if (!of.shape.long_context) {
+      TESSERA_ASSIGN(Results found, bench.results(trial));
+      if (expected != nullptr) TESSERA_TRY(same_results(found, *expected, trial.tolerance));
+      return found;
+    }
+    TESSERA_ASSIGN(Trial whole, bench.plan_step(of.step, tuning));
+    TESSERA_TRY(bench.prepare(whole));
+    TESSERA_ASSIGN(Results found, bench.results(whole));
+    if (expected != nullptr) TESSERA_TRY(same_results(found, *expected, whole.tolerance));
+    return found;
+  };
   TESSERA_ASSIGN(Trial shipped, bench.plan(of, bench.tuning()));
-  TESSERA_TRY(bench.prepare(shipped));
-  TESSERA_ASSIGN(const Results expected, bench.results(shipped));
+  TESSERA_ASSIGN(const Results expected, check(shipped, bench.tuning(), nullptr));
   std::set<std::string> seen{shipped.identity};
   std::unique_ptr<Trial> faster;
   const auto attempt = [&](const TuningRow& row) {
     auto trial = bench.plan(of, with(row));
     if (trial && !seen.insert(trial->identity).second) return ++counts_.same, Outcome::kSame;
     ++counts_.tried;
-    Status status = trial ? bench.prepare(*trial) : Status(fail(trial.error()));
-    if (status) {
-      const auto results = bench.results(*trial);
-      status = results ? same_results(*results, expected, trial->tolerance) : Status(fail(results.error()));
-    }
-    auto times = status ? compare(bench, faster ? *faster : shipped, bench, *trial, true) : Result<Comparison>(fail(status.error()));
+    const auto results = trial ? check(*trial, with(row), &expected) : Result<Results>(fail(trial.error()));
+    auto times = results ? compare(bench, faster ? *faster : shipped, bench, *trial, true) : Result<Comparison>(fail(results.error()));
     if (!times) {
       ++counts_.rejected;
       say(cat("  ", settings_text(row), ": rejected: ", times.error().message()));
@@ -198,10 +211,14 @@ Result<bool> Tuner::holds_in_step(StepBench& bench, const StepShape& step, const
   return times.ratios.median() < 1.0;
 }
 
-Status Tuner::drop(bool decode) {
-  const auto is_of = [&](const TunedRow& row) { return row.row.shape && (row.row.shape->tokens == 1) == decode && settings_text(row.row) != settings_text({}); };
+Status Tuner::drop(Part part) {
+  const auto is_of = [&](const TunedRow& row) { return row.row.shape && part_of(*row.row.shape) == part && settings_text(row.row) != settings_text({}); };
   const bool has_own = std::ranges::any_of(rows_.rows, is_of);
   for (TunedRow& row : rows_.rows) {
+    if (part == Part::kLongContext && !row.row.shape && (row.row.attention_groups || row.row.attention_long)) {
+      row.row.attention_groups = row.row.attention_long = std::nullopt;
+      continue;
+    }
     if (!has_own && !row.row.shape) row.row = TuningRow{};   // then it is what all ops share
     if (!is_of(row)) continue;
     const OpShape shape = *row.row.shape;

@@ -31,6 +31,10 @@ struct TunedCase {
   bool decided = false;     // now or by an earlier run
 };
 
+// What is timed end to end, and which rows are of it.
+enum class Part { kPrefill, kDecode, kLongContext };
+inline Part part_of(const OpShape& shape) { return shape.long_context ? Part::kLongContext : shape.tokens == 1 ? Part::kDecode : Part::kPrefill; }
+
 // Counts of what was tried, for tests and for the last line.
 struct TunerCounts {
   int tried = 0, same = 0, rejected = 0, faster = 0, resumed = 0;
@@ -44,8 +48,8 @@ class Tuner {
 
   // Until all is decided, the budget is spent or it is interrupted. Errors are those of the shipped rows, not of candidates.
   Status run();
-  // Forgets the rows of one token (`decode`), or of several, that turned out slower all together; where there are none, the settings that all ops share.
-  Status drop(bool decode);
+  // Forgets the rows of a part that turned out slower with all of them together; where it has none, the settings that all ops share.
+  Status drop(Part part);
 
   const TunedRows& rows() const { return rows_; }
   const std::vector<TunedCase>& cases() const { return cases_; }
@@ -58,6 +62,9 @@ class Tuner {
   Status save() const;
 
   Status tune_device();
+  // attention_groups and attention_long: the layouts stay as they are.
+  Result<TuningRow> tune_contexts(StepBench& bench);
+  Result<Outcome> try_behind(StepBench& bench, int32_t tokens, const Tuning& best, const Tuning& candidate);
   Result<bool> try_for_device(const TuningRow& candidate, StepBench& best_bench, std::vector<Trial>& best, const std::vector<Results>& expected, std::unique_ptr<StepBench>& bench, std::vector<Trial>& trials);
   Status find_cases(StepBench& bench);
   Status tune_case(StepBench& bench, TunedCase& tuned);

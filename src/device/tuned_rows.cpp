@@ -23,7 +23,8 @@ struct DeviceNumber {
   std::vector<int> values;
 };
 const std::vector<DeviceNumber>& device_numbers() {
-  static const std::vector<DeviceNumber> numbers = {{"vector_width", {4, 8, 16}}, {"weight_interleave", {1, 2, 4, 8, 16, 32, 64}}, {"weight_parts", {1, 2, 4, 8}}};
+  static const std::vector<DeviceNumber> numbers = {{"vector_width", {4, 8, 16}}, {"weight_interleave", {1, 2, 4, 8, 16, 32, 64}}, {"weight_parts", {1, 2, 4, 8}},
+                                                    {"attention_groups", {1, 4, 8, 16, 32, 64, 128}}, {"attention_long", {128, 256, 512, 1024, 2048}}};
   return numbers;
 }
 
@@ -86,7 +87,7 @@ struct SettingReader {
     return fail(wrong(cat("'", name, "' may be ", list, " on this device")));
   }
   Status read(std::optional<bool>& member) const {
-    if (one_shape || (name != "fuse_norm" && name != "subgroups")) return refused();
+    if (one_shape || (name != "fuse_norm" && name != "fuse_norm_bytes" && name != "subgroups")) return refused();
     if (!value.is_boolean()) return fail(wrong(cat("'", name, "' must be true or false")));
     member = value.get<bool>();
     return {};
@@ -124,6 +125,10 @@ Result<TunedRow> read_row(const Json& object, const DeviceInfo& info, bool (*is_
     TESSERA_ASSIGN(shape.rows, integer(object, "rows"));
     TESSERA_ASSIGN(shape.columns, integer(object, "columns"));
     TESSERA_ASSIGN(shape.tokens, integer(object, "tokens"));
+    if (const auto found = object.find("long_context"); found != object.end()) {
+      if (!found->is_boolean()) return fail(wrong("'long_context' must be true or false"));
+      shape.long_context = found->get<bool>();
+    }
     tuned.row.shape = std::move(shape);
   }
   const auto set = object.find("set");
@@ -171,7 +176,7 @@ std::string shipped_settings(const DeviceInfo& info) {
   Json all = Json::object();
   visit_settings(tuning, none, [&](std::string_view name, const auto& member, const auto&) { all[std::string(name)] = value_json(member); });
   std::string text = all.dump();
-  for (const TuningRow& row : tuning.shape_rows) text += cat(" ", row.shape->op, " ", row.shape->rows, " ", row.shape->columns, " ", row.shape->tokens, " ", settings_json(row).dump());
+  for (const TuningRow& row : tuning.shape_rows) text += cat(" ", row.shape->op, " ", row.shape->rows, " ", row.shape->columns, " ", row.shape->tokens, row.shape->long_context ? " long " : " ", settings_json(row).dump());
   return text;
 }
 
@@ -181,7 +186,7 @@ std::string to_json(const TunedRows& tuned, const DeviceInfo& info) {
   nlohmann::ordered_json file{{"format", kFormat}, {"made_for", tuned.made_for}, {"driver", driver_identity(info)}, {"rows", nlohmann::ordered_json::array()}};
   for (const TunedRow& each : tuned.rows) {
     nlohmann::ordered_json row;
-    if (const auto& shape = each.row.shape) row = {{"op", shape->op}, {"rows", shape->rows}, {"columns", shape->columns}, {"tokens", shape->tokens}};
+    if (const auto& shape = each.row.shape) row = {{"op", shape->op}, {"rows", shape->rows}, {"columns", shape->columns}, {"tokens", shape->tokens}, {"long_context", shape->long_context}};
     row["set"] = settings_json(each.row);
     row["shipped_us"] = each.shipped_us;
     row["tuned_us"] = each.tuned_us;

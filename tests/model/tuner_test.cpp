@@ -1,8 +1,11 @@
 // The tuner: which way it searches, that a candidate which computes wrongly is never kept, and that a run goes on where another ended. Counts decide, not times.
 #include "tuner.hpp"
 
+#include <cstring>
 #include <filesystem>
+#include <map>
 
+#include "../unit/gguf_builder.hpp"
 #include "forwarding_device.hpp"
 #include "model_fixture.hpp"
 
@@ -61,6 +64,21 @@ TEST(TunerSearch, EndsWhenItIsToldTo) {
   EXPECT_EQ(fake.tried, 3);
 }
 
+TEST(TunerSearch, ContextsAreLongFromWhereSharingThemPays) {
+  const std::vector<int> values{128, 256, 512, 1024, 2048};
+  const auto found = [&](int from, int shared_is_faster_from) {
+    return bench::search_long(values, from, [&](int tokens, bool as_long) {
+      EXPECT_EQ(as_long, tokens < from) << "a step is timed as the other kind";
+      return as_long == (tokens >= shared_is_faster_from);
+    });
+  };
+  EXPECT_EQ(found(512, 600), 512);
+  EXPECT_EQ(found(512, 1600), 2048) << "of 1,024 to 2,048 the middle speaks for all";
+  EXPECT_EQ(found(512, 1500), 1024);
+  EXPECT_EQ(found(512, 300), 256);
+  EXPECT_EQ(found(512, 0), 128);
+}
+
 TEST(TunerSearch, NoiseIsNoGain) {
   EXPECT_TRUE(bench::is_faster({{0.9, 0.91, 0.9, 0.92}}));
   EXPECT_FALSE(bench::is_faster({{0.7, 0.8, 1.1, 1.2}})) << "a median below 1, but as many above";
@@ -116,6 +134,60 @@ TEST(Tuner, RejectsCandidatesThatComputeWrongly) {
   for (const TunedRow& row : tuner.rows().rows)
     for (const OpSetting& setting : op_settings())
       EXPECT_TRUE(!setting.lanes || row.row.*setting.row != wrong) << setting.name;
+}
+
+// A device that computes nothing and knows which positions of an answer's row were submitted with.
+class WatchedDevice : public ForwardingDevice {
+ public:
+  using ForwardingDevice::ForwardingDevice;
+  Status write(gpu::Buffer& buffer, int64_t offset, std::span<const std::byte> bytes) override {
+    if (bytes.size() == sizeof(StepRow) * static_cast<size_t>(kMaxRows)) std::memcpy(&row_, bytes.data(), sizeof row_);
+    return ForwardingDevice::write(buffer, offset, bytes);
+  }
+  Result<gpu::Fence*> submit(gpu::CommandList& list, const gpu::SubmitOptions& options) override {
+    ++submitted[row_.position];
+    return ForwardingDevice::submit(list, options);
+  }
+  std::map<int32_t, int> submitted;   // by position
+
+ private:
+  StepRow row_;
+};
+
+// The kernels that only an answer behind a long context has.
+bool is_of_long_answer(const bench::TunedCase& each) { return each.of.shape.long_context && each.of.step.tokens == 1; }
+bool all_decided(const bench::Tuner& tuner) {
+  return std::ranges::any_of(tuner.cases(), is_of_long_answer) && std::ranges::none_of(tuner.cases(), [](const auto& each) { return is_of_long_answer(each) && !each.decided; });
+}
+
+TEST(Tuner, TimesStepsBehindLongContexts) {
+  const std::string bytes = tiny_llama({.shape = {.context = 2 * bench::kFar}}).bytes();
+  const auto file = ModelFile::view(std::as_bytes(std::span(bytes)), "tiny.gguf");
+  ASSERT_TRUE(file) << file.error().message();
+  LoadOptions load = options();
+  load.context_tokens = 2 * bench::kFar;
+  // In whole steps, how many workgroups share them and from where on; then their kernels, each for itself.
+  for (const bool device_stage : {true, false}) {
+    const Device null = null_device();
+    WatchedDevice device(null);
+    const bench::Tuner* running = nullptr;
+    std::string said;
+    bench::Tuner tuner(*file, device, load, none(device.info()),
+                       {.path = "", .device_stage = device_stage, .budget = std::chrono::hours(1), .interrupted = [&] { return device_stage ? running->counts().tried >= 12 : all_decided(*running); }, .say = [&](const std::string& line) { said += line + "\n"; }});
+    running = &tuner;
+    const Status status = tuner.run();
+    ASSERT_TRUE(status) << status.error().message();
+    EXPECT_GT(device.submitted[bench::kFar], 0);
+    if (device_stage) {
+      for (const char* what : {"tokens, attention_groups", "tokens, attention_long"}) EXPECT_NE(said.find(what), std::string::npos) << what << "\n" << said;
+      continue;
+    }
+    for (const char* op : {"attention", "attention_combine"}) {
+      const auto found = std::ranges::find_if(tuner.cases(), [&](const bench::TunedCase& each) { return each.of.shape.op == op && is_of_long_answer(each); });
+      ASSERT_NE(found, tuner.cases().end()) << op;
+      EXPECT_TRUE(found->of.step.long_context && found->decided) << op;
+    }
+  }
 }
 
 // On a device that computes nothing: everything is decided, and another run finds nothing left to do.

@@ -206,6 +206,16 @@ std::vector<AttentionCase> window_cases() {
       if (const int pick = turn++; in_tier(pick, 5)) all.push_back({{9, 3, 64, 16, window}, kv, {.width = width_in_turn(pick)}});
   return all;
 }
+// More lanes than a tile of a chunk has sums: each lane keeps its own.
+std::vector<AttentionCase> own_sum_cases() {
+  std::vector<AttentionCase> all;
+  int turn = 0;
+  for (const auto& [heads, kv_heads] : {std::array<int64_t, 2>{8, 1}, {9, 3}})
+    for (const int64_t head_dim : {80, 6})
+      for (const DType kv : {DType::kF32, DType::kF16, DType::kI8})
+        if (const int pick = turn++; in_tier(pick, 5)) all.push_back({{heads, kv_heads, head_dim, 16}, kv, {.width = width_in_turn(pick), .activations = storage_in_turn(pick), .workgroup = 128}});
+  return all;
+}
 std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {
   const AttentionCase& c = info.param;
   if (c.shape.window != 0) return cat("window", c.shape.window, "_", name_of(c.kv), "_w", c.tuning.width);
@@ -213,6 +223,27 @@ std::string name_of_case(const testing::TestParamInfo<AttentionCase>& info) {
 }
 INSTANTIATE_TEST_SUITE_P(Attention, Attention, testing::ValuesIn(with_halves(cases())), name_of_case);
 INSTANTIATE_TEST_SUITE_P(Windows, Attention, testing::ValuesIn(window_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(OwnSums, Attention, testing::ValuesIn(own_sum_cases()), name_of_case);
+
+// Shared memory that is to hold more tiles has fewer keys in each, and fewer queries, which keys and values are read again for, only where there is no other way.
+TEST(AttentionTiles, GiveUpKeysBeforeQueries) {
+  Graph graph;
+  Tuning tuning;
+  tuning.attention_tile_workgroup = 256;
+  tuning.attention_vectors = 4;
+  tuning.attention_block = 1;
+  tuning.shared_memory_bytes = 32768;
+  const auto tile = [&](int held) {
+    tuning.attention_tiles_held = held;
+    const ops::AttentionTile found = ops::attention_tile({graph, tuning, {}}, 4, 128);
+    EXPECT_TRUE(found.own_sums);
+    EXPECT_LE(found.shared_bytes(128, 4) * held, 32768);
+    return std::pair{found.vectors(), found.keys};
+  };
+  EXPECT_EQ(tile(1), (std::pair<int64_t, int64_t>{4, 16}));
+  EXPECT_EQ(tile(2), (std::pair<int64_t, int64_t>{4, 12}));
+  EXPECT_EQ(tile(4), (std::pair<int64_t, int64_t>{2, 4}));
+}
 
 class AttentionPages : public OpTest, public testing::WithParamInterface<std::tuple<DType, int64_t>> {};
 
@@ -241,12 +272,12 @@ INSTANTIATE_TEST_SUITE_P(Attention, AttentionPages, testing::Combine(testing::Va
                          [](const auto& test) { return cat(name_of(std::get<0>(test.param)), "_rows", std::get<1>(test.param)); });
 
 // Rows of several sequences in one step, in any order, each with its own block table; rows of one sequence see of it what lies up to their positions.
-class AttentionRows : public OpTest, public testing::WithParamInterface<int64_t> {};
+class AttentionRows : public OpTest, public testing::WithParamInterface<std::tuple<int64_t, int>> {};
 
 TEST_P(AttentionRows, MayBeOfSeveralSequences) {
-  const int64_t shape = GetParam(), table_pages = 2;
+  const int64_t shape = std::get<0>(GetParam()), table_pages = 2;
   for (const auto& [type, window] : {std::pair<DType, int64_t>{DType::kF16, 0}, {DType::kI8, 0}, {DType::kF16, 5}}) {
-    const AttentionCase c{{9, 3, 20, 16, window}, type, {}};
+    const AttentionCase c{{9, 3, 20, 16, window}, type, {.workgroup = std::get<1>(GetParam())}};
     const int64_t width = c.shape.heads * c.shape.padded_dim();
     const std::vector<int32_t> tables = {3, 0, 5, 1, 2, 4};   // of slots 0, 1, 2
     Random random(9);
@@ -282,7 +313,8 @@ TEST_P(AttentionRows, MayBeOfSeveralSequences) {
       }
   }
 }
-INSTANTIATE_TEST_SUITE_P(Attention, AttentionRows, testing::Values(8, 32), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Attention, AttentionRows, testing::Combine(testing::Values(8, 32), testing::Values(4, 32)),
+                         [](const auto& test) { return cat("rows", std::get<0>(test.param), "_workgroup", std::get<1>(test.param)); });
 
 // One row at the end of a context: rotation inside the kernel or before it (bytes), the context in one piece or shared by workgroups, pages of any size.
 struct OneRowCase {

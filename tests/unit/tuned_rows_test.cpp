@@ -51,7 +51,7 @@ TEST(TunedRows, ComeBackAsTheyWere) {
   wide.fuse_norm = false;
   TuningRow one = shape_row({"matmul", 128, 64, 1});
   one.gemv_workgroup = 32;
-  rows.rows = {{.row = wide}, {.row = one, .shipped_us = 12.5, .tuned_us = 10.0}, {.row = shape_row({"attention", 0, 64, 8})}};
+  rows.rows = {{.row = wide}, {.row = one, .shipped_us = 12.5, .tuned_us = 10.0}, {.row = shape_row({"attention", 0, 64, 8, true})}};
   const auto found = read(to_json(rows, device()));
   ASSERT_TRUE(found) << found.error().message();
   ASSERT_EQ(found->rows.size(), 3u);
@@ -95,6 +95,7 @@ INSTANTIATE_TEST_SUITE_P(TunedRows, HostileRows, testing::ValuesIn(std::vector<H
     {"unknown_op", row_with("", R"("op": "rm -rf", "rows": 1, "columns": 1, "tokens": 1, )"), kMalformed, "there is no op 'rm -rf'"},
     {"negative_rows", row_with("", R"("op": "matmul", "rows": -1, "columns": 1, "tokens": 1, )"), kMalformed, "'rows'"},
     {"huge_tokens", row_with("", R"("op": "matmul", "rows": 1, "columns": 1, "tokens": 99999999999999999999, )"), kMalformed, "'tokens'"},
+    {"long_or_not", row_with("", R"("op": "attention", "rows": 0, "columns": 1, "tokens": 1, "long_context": 1, )"), kMalformed, "'long_context'"},
     {"unknown_setting", row_with(R"("speed": 11)"), kMalformed, "there is no setting 'speed'"},
     {"zero", row_with(R"("gemv_workgroup": 0)"), kMalformed, "'gemv_workgroup' may be 1, 2, 4"},
     {"no_power_of_two", row_with(R"("gemv_workgroup": 48)"), kMalformed, "'gemv_workgroup' may be"},
@@ -131,7 +132,7 @@ TEST(TunedRows, GoBeforeTheRowsShipped) {
     const Tuning tuning = tuning_for(device(), found->tuning_rows());
     EXPECT_EQ(tuning_for_shape(tuning, {"matmul", 128, 64, 1}).*setting.value, setting.values.front()) << setting.name;
     EXPECT_EQ(tuning.*setting.value, Tuning().*setting.value) << setting.name;
-    for (const OpShape& other : {OpShape{"matmul", 128, 64, 8}, OpShape{"matmul", 128, 96, 1}, OpShape{"matmul", 64, 64, 1}, OpShape{"embed", 128, 64, 1}})
+    for (const OpShape& other : {OpShape{"matmul", 128, 64, 8}, OpShape{"matmul", 128, 96, 1}, OpShape{"matmul", 64, 64, 1}, OpShape{"embed", 128, 64, 1}, OpShape{"matmul", 128, 64, 1, true}})
       EXPECT_EQ(tuning_for_shape(tuning, other).*setting.value, Tuning().*setting.value) << setting.name << ", " << other.label();
   }
 }

@@ -1,4 +1,6 @@
-// The settings that belong to one op alone, so that a tuning row may give them for one shape; the others decide layouts and fusions that ops share.
+// The settings that belong to one op alone, so that a tuning row may give them for one shape. The others decide layouts, fusions or which plan is run, and are
+// searched in whole steps (bench/tune/device_stage.cpp), but for what is no choice of speed alone: the types of activations and int8 products trade precision,
+// and forms of dots are facts of a device's instructions.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -35,6 +37,7 @@ inline const std::vector<OpSetting>& op_settings() {
       {"attention_vectors", &Tuning::attention_vectors, &TuningRow::attention_vectors, {1, 2, 3, 4, 6, 8, 12, 16}},
       {"attention_block", &Tuning::attention_block, &TuningRow::attention_block, {1, 2, 3, 4, 6, 8}},
       {"attention_keys", &Tuning::attention_keys, &TuningRow::attention_keys, {4, 8, 16, 32, 64}},
+      {"attention_tiles_held", &Tuning::attention_tiles_held, &TuningRow::attention_tiles_held, {1, 2, 4}},
       {"attention_row_keys", &Tuning::attention_row_keys, &TuningRow::attention_row_keys, {16, 32, 64, 128, 256, 512, 1024}},
       {"attention_row_block", &Tuning::attention_row_block, &TuningRow::attention_row_block, {1, 2, 4, 8}},
   };
@@ -42,7 +45,7 @@ inline const std::vector<OpSetting>& op_settings() {
 }
 
 inline bool matches(const OpShape& wanted, const OpShape& shape) {
-  return wanted.op == shape.op && (wanted.rows == 0 || wanted.rows == shape.rows) && (wanted.columns == 0 || wanted.columns == shape.columns) && (wanted.tokens == 0 || wanted.tokens == shape.tokens);
+  return wanted.op == shape.op && wanted.long_context == shape.long_context && (wanted.rows == 0 || wanted.rows == shape.rows) && (wanted.columns == 0 || wanted.columns == shape.columns) && (wanted.tokens == 0 || wanted.tokens == shape.tokens);
 }
 
 // What one op is planned with. Of rows for the same shape the last wins.

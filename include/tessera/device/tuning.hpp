@@ -23,10 +23,11 @@ struct OpShape {
   int64_t rows = 0;      // of its weight
   int64_t columns = 0;   // of its weight; of an op without one the channels, the most that it reads or writes
   int64_t tokens = 0;    // rows of activations: 1 in decode
+  bool long_context = false;   // what workgroups share (plan/passes/split_context.hpp): of these ops never any
   bool operator==(const OpShape&) const = default;
 
   // "matmul 3072x576, 1 token"
-  std::string label() const { return cat(op, " ", rows != 0 ? cat(rows, "x") : "", columns, ", ", tokens, tokens == 1 ? " token" : " tokens"); }
+  std::string label() const { return cat(op, " ", rows != 0 ? cat(rows, "x") : "", columns, ", ", tokens, tokens == 1 ? " token" : " tokens", long_context ? ", long context" : ""); }
 };
 
 struct TuningRow;
@@ -47,6 +48,7 @@ struct Tuning {
   int attention_vectors = 6;   // vectors of W tokens, a query head each, that a tile of attention has at most, where as many fit
   int attention_block = 2;     // of these, what a lane multiplies with 4 numbers of K or V at once: 4 sums each
   int attention_keys = 16;     // of a tile of attention at most; a multiple of 4
+  int attention_tiles_held = 1;  // tiles of attention that shared memory is to hold at once, of a workgroup each
   int attention_width = 0;       // W of attention of one row; 0: vector_width
   int attention_row_keys = 256;  // of attention of one row: how many scores there are before values are read; a multiple of 16
   int attention_row_block = 4;   // of these, what a lane multiplies with the queries at once
@@ -98,7 +100,7 @@ struct TuningRow {
   int native_vector_width = 0;           // the device's at least
   std::optional<OpShape> shape{};        // for this alone; sets nothing but op_settings()
   std::optional<int> vector_width{}, gemv_workgroup{}, gemv_lanes{}, gemv_blocks{}, gemv_unit_groups{}, gemm_workgroup{}, gemm_tokens{}, gemm_gated_tokens{}, row_workgroup{},
-      item_workgroup{}, attention_workgroup{}, attention_tile_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_width{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
+      item_workgroup{}, attention_workgroup{}, attention_tile_workgroup{}, attention_vectors{}, attention_block{}, attention_keys{}, attention_tiles_held{}, attention_width{}, attention_row_keys{}, attention_row_block{}, attention_groups{}, attention_long{};
   std::optional<bool> fuse_norm{}, fuse_norm_bytes{};
   std::optional<bool> subgroups{};       // reductions by subgroup operations; taken where the device reports them
   std::optional<Storage> weight_storage{}, activation_storage{};
@@ -131,6 +133,7 @@ void visit_settings(TheTuning& tuning, TheRow& row, Visitor&& visit) {
   visit("attention_vectors", tuning.attention_vectors, row.attention_vectors);
   visit("attention_block", tuning.attention_block, row.attention_block);
   visit("attention_keys", tuning.attention_keys, row.attention_keys);
+  visit("attention_tiles_held", tuning.attention_tiles_held, row.attention_tiles_held);
   visit("attention_width", tuning.attention_width, row.attention_width);
   visit("attention_row_keys", tuning.attention_row_keys, row.attention_row_keys);
   visit("attention_row_block", tuning.attention_row_block, row.attention_row_block);
@@ -203,7 +206,8 @@ inline const std::vector<TuningRow>& tuning_rows() {
       {.why = "weights through the texture cache, which a streaming read does not share with activations (ML Drift, arXiv 2505.00232, section 3.1); "
               "reductions by subgroups, which Adreno has natively. By Mesa's compiler (bench/mobile, A630): the norm inside a float GEMV takes all 48 registers and spills 20 to 132 "
               "values, 19 registers without; GEMM of 8 tokens a lane 83 instructions for 32 products, of 4 tokens 101; attention with few sums a lane, small tiles and "
-              "workgroups of 128, of 256 over a chunk: shared memory then holds half of the waves a core can have, a quarter or less before",
+              "workgroups of 128, of 256 over a chunk: shared memory then holds half of the waves a core can have, a quarter or less before. It is to hold two tiles of a chunk: "
+              "with heads of 128 channels 12 keys each instead of 16, where four queries share them; fewer queries would read keys and values again",
        .family = GpuFamily::kAdreno6xx,
        .gemm_tokens = 8,
        .gemm_gated_tokens = 4,
@@ -211,6 +215,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_tile_workgroup = 256,
        .attention_vectors = 4,
        .attention_block = 1,
+       .attention_tiles_held = 2,
        .attention_row_keys = 64,
        .attention_row_block = 1,
        .fuse_norm = false,
@@ -240,6 +245,7 @@ inline const std::vector<TuningRow>& tuning_rows() {
        .attention_tile_workgroup = 256,
        .attention_vectors = 4,
        .attention_block = 1,
+       .attention_tiles_held = 2,
        .attention_row_keys = 64,
        .attention_row_block = 1,
        .subgroups = true,

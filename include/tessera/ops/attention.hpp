@@ -92,22 +92,30 @@ struct AttentionTile {
   int64_t blocks = 1;   // of W tokens
   int64_t keys = 4;
   int64_t block = 1;    // vectors that a lane takes at once
+  bool own_sums = false;   // of an item each, which lanes keep to themselves
   int64_t vectors() const { return heads * blocks; }
   // Of the kernel's shared arrays.
-  int64_t shared_bytes(int64_t padded_dim, int64_t width) const { return 4 * (width * (vectors() * (2 * padded_dim + keys + 3) + blocks) + keys * padded_dim); }
+  int64_t shared_bytes(int64_t padded_dim, int64_t width) const { return 4 * (width * (vectors() * ((own_sums ? 1 : 2) * padded_dim + keys + 3) + blocks) + keys * padded_dim); }
 };
 
-// The heads of a group first, then tokens: as many as the tuning wants and shared memory holds.
+inline int64_t tile_workgroup(const Tuning& t) { return t.attention_tile_workgroup > 0 ? t.attention_tile_workgroup : t.attention_workgroup; }
+
+// As many vectors as the tuning wants and shared memory holds, heads of a group first, then tokens: K and V are read once for all of them. Then as many keys.
 inline AttentionTile attention_tile(const PlanContext& context, int64_t group, int64_t padded_dim) {
   const Tuning& t = context.tuning;
   constexpr int64_t kMostTokens = 32;   // a chunk may have no more
-  const auto fits = [&](const AttentionTile& tile) { return tile.shared_bytes(padded_dim, t.vector_width) <= context.tuning.shared_memory_bytes; };
-  AttentionTile tile;
-  while (tile.keys + 4 <= t.attention_keys && fits({1, 1, tile.keys + 4, 1})) tile.keys += 4;
-  tile.heads = greatest_divisor(group, [&](int64_t heads) { return heads <= t.attention_vectors && fits({heads, 1, tile.keys, 1}); });
-  while (tile.heads * (tile.blocks + 1) <= t.attention_vectors && (tile.blocks + 1) * t.vector_width <= kMostTokens && fits({tile.heads, tile.blocks + 1, tile.keys, 1})) ++tile.blocks;
-  tile.block = greatest_divisor(tile.vectors(), [&](int64_t block) { return block <= t.attention_block; });
-  return tile;
+  const auto tile_of = [&](int64_t heads, int64_t blocks, int64_t keys) {
+    AttentionTile tile{heads, blocks, keys};
+    tile.block = greatest_divisor(tile.vectors(), [&](int64_t block) { return block <= t.attention_block; });
+    tile.own_sums = tile.vectors() / tile.block * padded_dim / 4 <= tile_workgroup(t);
+    return tile;
+  };
+  const auto fits = [&](int64_t heads, int64_t blocks, int64_t keys) { return tile_of(heads, blocks, keys).shared_bytes(padded_dim, t.vector_width) * t.attention_tiles_held <= t.shared_memory_bytes; };
+  int64_t keys = 4, blocks = 1;
+  const int64_t heads = greatest_divisor(group, [&](int64_t some) { return some <= t.attention_vectors && fits(some, 1, keys); });
+  while (heads * (blocks + 1) <= t.attention_vectors && (blocks + 1) * t.vector_width <= kMostTokens && fits(heads, blocks + 1, keys)) ++blocks;
+  while (keys + 4 <= t.attention_keys && fits(heads, blocks, keys + 4)) keys += 4;
+  return tile_of(heads, blocks, keys);
 }
 
 inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context, const Node& node) {
@@ -135,8 +143,8 @@ inline Result<std::vector<KernelCall>> plan_attention(const PlanContext& context
   } else {
     const AttentionTile tile = attention_tile(context, group, padded_dim);
     call.kernel = "attention_tiled";
-    if (context.tuning.attention_tile_workgroup > 0) call.consts["WG"] = context.tuning.attention_tile_workgroup;
-    call.consts.insert({{"D4", padded_dim / 4}, {"TILE_HEADS", tile.heads}, {"TILE_BLOCKS", tile.blocks}, {"VECTORS", tile.vectors()}, {"KEYS", tile.keys}, {"BLOCK", tile.block}});
+    call.consts["WG"] = tile_workgroup(context.tuning);
+    call.consts.insert({{"D4", padded_dim / 4}, {"TILE_HEADS", tile.heads}, {"TILE_BLOCKS", tile.blocks}, {"VECTORS", tile.vectors()}, {"KEYS", tile.keys}, {"BLOCK", tile.block}, {"OWN_SUMS", tile.own_sums}});
     call.workgroups = {ceil_div(rows, tile.blocks * context.tuning.vector_width), heads / tile.heads, 1};
     shared_bytes = tile.shared_bytes(padded_dim, context.tuning.vector_width);
   }

@@ -55,7 +55,7 @@ struct PlanContext {
 
 // What a tuning row for one op's shape is looked up by.
 inline OpShape shape_of(const Graph& graph, const Node& node) {
-  OpShape shape{.op = node.op};
+  OpShape shape{.op = node.op, .long_context = node.integer("splits", 1) > 1};
   int64_t channels = 0;
   for (const auto* values : {&node.inputs, &node.outputs})
     for (const auto& [role, id] : *values) {
