@@ -1,6 +1,6 @@
 // The settings that belong to one op alone, so that a tuning row may give them for one shape. The others decide layouts, fusions or which plan is run, and are
 // searched in whole steps (bench/tune/device_stage.cpp), but for what is no choice of speed alone: the types of activations and int8 products trade precision,
-// and forms of dots are facts of a device's instructions.
+// and forms of dots and widths of vectors are facts of a device's instructions.
 #pragma once
 #include <algorithm>
 #include <cstdint>

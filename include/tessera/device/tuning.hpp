@@ -49,7 +49,7 @@ struct Tuning {
   int attention_block = 2;     // of these, what a lane multiplies with 4 numbers of K or V at once: 4 sums each
   int attention_keys = 16;     // of a tile of attention at most; a multiple of 4
   int attention_tiles_held = 1;  // tiles of attention that shared memory is to hold at once, of a workgroup each
-  int attention_width = 0;       // W of attention of one row; 0: vector_width
+  int attention_width = 0;     // W of attention of one row; 0: vector_width
   int attention_row_keys = 256;  // of attention of one row: how many scores there are before values are read; a multiple of 16
   int attention_row_block = 4;   // of these, what a lane multiplies with the queries at once
   int attention_groups = 64;     // workgroups that keep the device busy: behind a long context as many share the keys of few rows and kv heads. 0: never
