@@ -201,7 +201,7 @@ Result<Speed> measure_copy(gpu::Device& device, int64_t bytes) {
 Result<Speed> measure_peak(gpu::Device& device) {
   std::vector<Form> forms;
   for (const Form& form : forms_of(device))
-    for (const int chains : {4, 8}) {
+    for (const int chains : {4, 8, 16}) {   // two units of four steps each are full with 8 when nothing ever waits, with 16 always
       forms.push_back(form);
       forms.back().chains = chains;
     }
