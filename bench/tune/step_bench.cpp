@@ -311,7 +311,7 @@ Status same_results(const Results& found, const Results& expected, double tolera
   if (found.size() != expected.size()) return fail(ErrorCode::kNumericFault, cat(found.size(), " results, ", expected.size(), " expected"));
   for (size_t t = 0; t < found.size(); ++t) {
     if (found[t].size() != expected[t].size()) return fail(ErrorCode::kNumericFault, cat(found[t].size(), " numbers, ", expected[t].size(), " expected"));
-    double squares = 0.0, most = 0.0;
+    double squares = 0.0, most = 0.0, off = 0.0;
     for (size_t i = 0; i < found[t].size(); ++i) {
       const double a = static_cast<double>(found[t][i]), b = static_cast<double>(expected[t][i]);
       if (a == b || (std::isnan(a) && std::isnan(b))) {
@@ -321,9 +321,13 @@ Status same_results(const Results& found, const Results& expected, double tolera
       if (!std::isfinite(a - b)) return fail(ErrorCode::kNumericFault, cat("number ", i, " is ", a, ", ", b, " expected"));
       squares += b * b;
       most = std::max(most, std::abs(a - b));
+      off += (a - b) * (a - b);
     }
-    const double scale = std::sqrt(squares / static_cast<double>(std::max<size_t>(1, found[t].size())));
+    const double count = static_cast<double>(std::max<size_t>(1, found[t].size())), scale = std::sqrt(squares / count);
     if (most > tolerance * scale) return fail(ErrorCode::kNumericFault, cat("a number is off by ", most / scale, " of the results' size; rounding explains ", tolerance));
+    // The greatest of a thousand roundings is above three times their root mean square.
+    if (count >= 1000.0 && std::sqrt(off / count) > tolerance / 3.0 * scale)
+      return fail(ErrorCode::kNumericFault, cat("numbers are off by ", std::sqrt(off / count) / scale, " of the results' size in the mean; rounding explains ", tolerance / 3.0));
   }
   return {};
 }

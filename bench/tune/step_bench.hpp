@@ -88,7 +88,8 @@ class StepBench {
   int32_t table_pages_ = 0, page_tokens_ = 0, pages_ = 0;
 };
 
-// Whether two trials of a case computed the same, up to rounding: each number within `tolerance` of the root of their mean square. kNumericFault says how far off.
+// Whether two trials of a case computed the same, up to rounding: each number within `tolerance` of the root of their mean square,
+// and many within a third of it in the mean. kNumericFault says how far off.
 Status same_results(const Results& found, const Results& expected, double tolerance);
 
 }  // namespace tessera::bench

@@ -92,6 +92,9 @@ TEST(TunerResults, RoundingIsNoErrorAndAnErrorIsNoRounding) {
   EXPECT_FALSE(bench::same_results({{1.0f, -2.0f, 3.0f, 0.0f}}, right, 1e-3)) << "a number where there was none";
   EXPECT_FALSE(bench::same_results({{1.0f, -2.0f, NAN, NAN}}, right, 1e-3));
   EXPECT_FALSE(bench::same_results({{1.0f, -2.0f, 3.0f}}, right, 1e-3));
+  const std::vector<float> many(1000, 1.0f);
+  EXPECT_TRUE(bench::same_results({std::vector<float>(1000, 1.0003f)}, {many}, 1e-3));
+  EXPECT_FALSE(bench::same_results({std::vector<float>(1000, 1.0005f)}, {many}, 1e-3)) << "none too far, all of them far";
 }
 
 // A driver that compiles kernels of workgroups of `wrong_lanes` wrongly: what they leave reads back otherwise.
@@ -179,7 +182,11 @@ TEST(Tuner, TimesStepsBehindLongContexts) {
     ASSERT_TRUE(status) << status.error().message();
     EXPECT_GT(device.submitted[bench::kFar], 0);
     if (device_stage) {
-      for (const char* what : {"tokens, attention_groups", "tokens, attention_long"}) EXPECT_NE(said.find(what), std::string::npos) << what << "\n" << said;
+      EXPECT_NE(said.find("tokens, attention_groups"), std::string::npos) << said;
+      // Times of nothing are noise: where it says that nothing need be shared, contexts are all of one kind, and there is nothing to try.
+      if (said.find("attention_groups 1: faster") == std::string::npos) {
+        EXPECT_NE(said.find("tokens, attention_long"), std::string::npos) << said;
+      }
       continue;
     }
     for (const char* op : {"attention", "attention_combine"}) {
