@@ -1,5 +1,4 @@
 // tessera-bench as a person or a script meets it: exit codes, what goes to which stream, and what its rows hold.
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "../unit/offline_compile.hpp"
@@ -90,8 +89,8 @@ TEST(CliBench, JsonHasTheKeysOfLlamaBenchAndOurs) {
 // Search, file, and what later starts say of it; how much is found in the time is not looked at.
 TEST(CliBench, TuneKeepsRowsThatPlansName) {
   TESSERA_NEEDS_DEVICE(shared_device());
-  const std::string rows = testing::TempDir() + "cli_bench_rows.json", facts = testing::TempDir() + "cli_bench_device.json";
-  std::filesystem::remove(rows);
+  const TemporaryFolder folder;
+  const std::string rows = folder.file("rows.json"), facts = folder.file("device.json");
   const ToolRun run = run_tool("(" + kBench + " tune -m " + tiny() + " -o " + rows + " --budget 3s --shapes-only -r 1)");
   ASSERT_EQ(run.exit_code, 0) << run.output;
   EXPECT_NE(run.output.find("| op | of its step | shipped | tuned | gain | row |"), std::string::npos) << run.output;

@@ -20,7 +20,7 @@ class CliChat : public testing::Test {
   void SetUp() override {
     TESSERA_NEEDS_DEVICE(shared_device());
   }
-  std::string path(const std::string& name) const { return std::filesystem::path(*folder_.write("unused", "")).parent_path() / name; }
+  std::string path(const std::string& name) const { return folder_.file(name); }
   TemporaryFolder folder_;
 };
 
@@ -103,9 +103,9 @@ TEST_F(CliChat, SettingsAreCheckedAndShown) {
 }
 
 TEST_F(CliChat, SaveAndLoadKeepTheConversation) {
-  const std::string file = path("talk.json"), bad = *folder_.write("bad.json", "{\"format\": \"tessera-chat\", \"version\": 1, \"model\": \"m\", \"messages\": [{\"role\": \"user\"}]}");
-  const std::string deep = *folder_.write("deep.json", std::string(100000, '['));
-  const std::string order = *folder_.write("order.json", "{\"format\": \"tessera-chat\", \"version\": 1, \"model\": \"m\", \"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}");
+  const std::string file = path("talk.json"), bad = folder_.file("bad.json", "{\"format\": \"tessera-chat\", \"version\": 1, \"model\": \"m\", \"messages\": [{\"role\": \"user\"}]}");
+  const std::string deep = folder_.file("deep.json", std::string(100000, '['));
+  const std::string order = folder_.file("order.json", "{\"format\": \"tessera-chat\", \"version\": 1, \"model\": \"m\", \"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}");
   Terminal terminal({kChat, tiny(), "--max-tokens", "4"});
   START(terminal);
   SAY(terminal, "hello", "tok/s");
@@ -151,7 +151,7 @@ TEST_F(CliChat, MessagesOfSeveralLines) {
   ASSERT_TRUE(terminal.wait_for(". ")) << terminal.shown();
   terminal.type("\x03");
   ASSERT_TRUE(terminal.wait_for("the message is dropped")) << terminal.shown();
-  SAY(terminal, "/file " + *folder_.write("question.txt", "seven\n"), "tok/s");
+  SAY(terminal, "/file " + folder_.file("question.txt", "seven\n"), "tok/s");
   SAY(terminal, "/save " + file, "saved 8 messages");
   terminal.type("/exit\n");
   EXPECT_EQ(terminal.exit_code(), 0);

@@ -1,7 +1,5 @@
 // `tessera-eval plan` and `tessera-eval device`: plans for devices that are not here, from their reports.
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 #include "../unit/gguf_builder.hpp"
 #include "../unit/offline_compile.hpp"
@@ -36,7 +34,7 @@ class ChangedProfile {
     const size_t at = text.find(from);
     EXPECT_NE(at, std::string::npos) << from;
     if (at != std::string::npos) text.replace(at, from.size(), to);
-    path_ = *folder_.write("profile.json", text);
+    path_ = folder_.file("profile.json", text);
   }
   const std::string& path() const { return path_; }
 
@@ -92,7 +90,7 @@ TEST(CliPlan, OneChunkAlone) {
 // A file of an 8B model that is nearly all holes: no weight is read.
 TEST(CliPlan, ReadsNoWeights) {
   const TemporaryFolder folder;
-  const std::string path = *folder.write("sparse.gguf", "");
+  const std::string path = folder.file("sparse.gguf");
   sparse_llama(path, kLlama31_8B, WeightType::kQ8_0);
   const ToolRun run = plan(profile("mali-g720"), path, "--chunk 1");
   EXPECT_EQ(run.exit_code, 0) << run.output.substr(0, 2000);
@@ -129,7 +127,7 @@ TEST(CliPlan, ADevicesOwnFactsAreAProfile) {
   const auto& device = shared_device();
   TESSERA_NEEDS_DEVICE(device);
   const TemporaryFolder folder;
-  const std::string path = *folder.write("device.json", "");
+  const std::string path = folder.file("device.json");
   ASSERT_EQ(run_tool(kEval + " device --out " + path).exit_code, 0);
   const auto info = device_info_from_json(read_bytes(path));
   ASSERT_TRUE(info) << info.error().message();

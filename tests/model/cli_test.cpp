@@ -1,7 +1,6 @@
 // The programs as a person or a script meets them: exit codes, what goes to which stream, models by name, JSON.
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 
 #include "../unit/gguf_builder.hpp"
 #include "../unit/offline_compile.hpp"
@@ -62,7 +61,7 @@ std::vector<BadUse> bad_uses() {
       {"zero_greedy", kEval + " greedy --model " + model + " --tokens 1 --n 0", 2, "--n is 0"},
       {"unwritable_output", kEval + " logits --model " + model + " --tokens 1 --out /nonexistent/x", 1, "/nonexistent/x"},
       {"full_disk", kEval + " logits --model " + model + " --tokens 1 --out /dev/full", 1, "/dev/full"},
-      {"bad_jsonl", "echo nonsense >/tmp/tessera_bad.jsonl; " + kEval + " tokenize --model " + model + " --jsonl /tmp/tessera_bad.jsonl", 1, ":1:"},
+      {"bad_jsonl", kEval + " tokenize --model " + model + " --jsonl " TESSERA_SOURCE_DIR "/LICENSE", 1, ":1:"},
   };
 }
 
@@ -128,11 +127,10 @@ TEST(Cli, JsonIsOneObjectAloneOnStandardOutput) {
 TEST(Cli, ModelsAreListedAndFoundByName) {
   TESSERA_NEEDS_DEVICE(shared_device());
   const TemporaryFolder folder;
-  std::filesystem::copy_file(tiny(), *folder.write("Tiny-A.Q4_1.gguf", ""), std::filesystem::copy_options::overwrite_existing);
-  std::filesystem::copy_file(tiny(), *folder.write("Tiny-B.Q4_1.gguf", ""), std::filesystem::copy_options::overwrite_existing);
-  const std::string path = *folder.write("broken.gguf", "GGUF, but not quite");
-  const std::string folder_path = std::filesystem::path(path).parent_path();
-  const std::string chat = "cd / && HOME=" + folder_path + " TESSERA_MODELS=" + folder_path + " TESSERA_CACHE=off " + kChat;
+  std::filesystem::copy_file(tiny(), folder.file("Tiny-A.Q4_1.gguf"));
+  std::filesystem::copy_file(tiny(), folder.file("Tiny-B.Q4_1.gguf"));
+  folder.file("broken.gguf", "GGUF, but not quite");
+  const std::string chat = "cd / && HOME=" + folder.path() + " TESSERA_MODELS=" + folder.path() + " TESSERA_CACHE=off " + kChat;
   const ToolRun list = run_tool(chat + " --list");
   EXPECT_EQ(list.exit_code, 0);
   EXPECT_NE(list.output.find("Tiny-A.Q4_1  llama  0.34M   Q4_1   226.1 KiB  yes"), std::string::npos) << list.output;
@@ -159,12 +157,10 @@ TEST(Cli, EvalChecksEveryWeight) {
   EXPECT_NE(sound.output.find("every weight is a finite number"), std::string::npos) << sound.output;
   GgufBuilder file = tiny_llama({.type = WeightType::kF32});
   file.tensor_named("token_embd.weight").data.replace(0, 4, std::string("\0\0\xc0\x7f", 4));   // NaN
-  const std::string path = testing::TempDir() + "tessera_nan.gguf";
-  std::ofstream(path, std::ios::binary) << file.bytes();
-  const ToolRun damaged = run_tool(kEval + " check --model " + path);
+  const TemporaryFolder folder;
+  const ToolRun damaged = run_tool(kEval + " check --model " + folder.file("nan.gguf", file.bytes()));
   EXPECT_EQ(damaged.exit_code, 1);
   EXPECT_NE(damaged.output.find("tensor 'token_embd.weight' has NaN or infinity in row 0, column 0"), std::string::npos) << damaged.output;
-  std::filesystem::remove(path);
 }
 
 TEST(Cli, EvalTokenizesAndBack) {

@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 #include <thread>
 
 #include "../unit/offline_compile.hpp"
@@ -20,7 +19,7 @@ std::string quoted(const std::string& text) {
 // A tmux server of our own with one window.
 class Tmux {
  public:
-  explicit Tmux(const std::string& command) : tmux_("env -u TMUX tmux -f /dev/null -S " + quoted(std::filesystem::path(*folder_.write("unused", "")).parent_path() / "socket") + " ") {
+  explicit Tmux(const std::string& command) : tmux_("env -u TMUX tmux -f /dev/null -S " + quoted(folder_.file("socket")) + " ") {
     const ToolRun run = run_tool(tmux_ + "new-session -d -x 90 -y 30 " + quoted(command + "; echo exit code $?; exec sleep 600"));
     EXPECT_EQ(run.exit_code, 0) << run.output;
   }
@@ -63,7 +62,7 @@ class CliTmux : public testing::Test {
     if (run_tool("command -v tmux").exit_code != 0) GTEST_SKIP() << "tmux is not installed";
     TESSERA_NEEDS_DEVICE(shared_device());
   }
-  std::string state() const { return std::filesystem::path(*folder_.write("unused", "")).parent_path(); }
+  const std::string& state() const { return folder_.path(); }
   std::string chat(const std::string& arguments) const {
     return "XDG_STATE_HOME=" + quoted(state()) + " TESSERA_HISTORY= " + quoted(std::string(TESSERA_BIN_DIR) + "/tessera-chat") + " " + arguments;
   }

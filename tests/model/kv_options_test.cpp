@@ -1,7 +1,5 @@
 // How the KV cache is stored, LoadOptions kv, kv_bytes and page_tokens: what the pages take, how far answers move, and that nothing but memory changes where
 // nothing else should.
-#include <filesystem>
-
 #include "../unit/gguf_builder.hpp"
 #include "model_fixture.hpp"
 
@@ -61,12 +59,11 @@ TEST_F(KvOptions, DefaultIsWhatThePrecisionSays) {
 
 // Heads of 64 channels, as most models have at least: 68 bytes for 128.
 TEST_F(KvOptions, BytesTakeAboutHalfOfHalves) {
-  const std::string file = testing::TempDir() + "tessera_heads_of_64.gguf";
-  std::ofstream(file, std::ios::binary) << tiny_llama({.shape = {.dim = 256, .head_dim = 64}, .tokenizer = false}).bytes();
+  const TemporaryFolder folder;
+  const std::string file = folder.file("model.gguf", tiny_llama({.shape = {.dim = 256, .head_dim = 64}, .tokenizer = false}).bytes());
   const LoadOptions half{.context_tokens = 64, .kv = KvType::kHalf}, bytes{.context_tokens = 64, .kv = KvType::kInt8};
   EXPECT_LE(static_cast<double>(plan(file, bytes).kv), 0.55 * static_cast<double>(plan(file, half).kv));
   EXPECT_EQ(plan(file, bytes).total() - plan(file, bytes).kv, plan(file, half).total() - plan(file, half).kv);
-  std::filesystem::remove(file);
 }
 
 // What bytes cost against what halves cost, which golden values bound (conform_test, golden_test). A half is off by 2⁻¹⁰ / √12 of its power of two on average, of

@@ -164,7 +164,8 @@ class LargePlans : public testing::TestWithParam<LargeCase> {
 };
 
 TEST_P(LargePlans, StayWithinEveryDevicesLimits) {
-  const std::string path = testing::TempDir() + "tessera_" + GetParam().name + ".gguf";
+  const TemporaryFolder folder;
+  const std::string path = folder.file("sparse.gguf");
   sparse_llama(path, GetParam().shape, GetParam().type);
   const auto file = ModelFile::open(path);
   ASSERT_TRUE(file) << file.error().message();
@@ -187,7 +188,6 @@ TEST_P(LargePlans, StayWithinEveryDevicesLimits) {
       EXPECT_GE(plans->memory.weights, texels);
       EXPECT_LE(plans->memory.weights, texels + slack);
     }
-  std::filesystem::remove(path);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LargePlans,
@@ -247,7 +247,7 @@ std::vector<WeightType> all_weight_types() {
 void compile_plans(const LlamaShape& shape, const std::vector<WeightType>& types, const std::map<std::string, DeviceInfo>& devices, const std::vector<LoadOptions>& options,
                    size_t at_least) {
   const TemporaryFolder folder;
-  const std::string path = *folder.write("sparse.gguf", "");
+  const std::string path = folder.file("sparse.gguf");
   OfflineCompiler compiler;
   for (const WeightType type : types) {
     sparse_llama(path, shape, type);

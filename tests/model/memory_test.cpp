@@ -1,7 +1,5 @@
 // Memory and per-token costs of a loaded model, by counters: what was planned is what is allocated, the host holds one chunk of weights at a
 // time, a decoded token allocates, compiles, creates and records nothing, a prompt of a new length neither, and a second start compiles nothing.
-#include <filesystem>
-
 #include "../unit/allocation_count.hpp"
 #include "../unit/gguf_builder.hpp"
 #include "model_fixture.hpp"
@@ -40,13 +38,13 @@ TEST_F(MemoryTest, PlanEqualsAllocation) {
 
 // Four layers, two by two the same: the weights of two layers, the KV pages of four.
 TEST_F(MemoryTest, RepeatedLayersAreStoredOnce) {
-  const std::string path = testing::TempDir() + "tessera_repeated.gguf";
+  const TemporaryFolder folder;
+  const std::string path = folder.file("repeated.gguf");
   const LoadOptions options{.context_tokens = 64, .all_logits = true};
   const auto plan_of = [&](int layers, int times) {
     GgufBuilder builder = tiny_llama({.shape = {.layers = layers}, .type = WeightType::kQ4_0, .tokenizer = false});
     repeat_layers(builder, times);
-    std::ofstream(path, std::ios::binary) << builder.bytes();
-    const auto file = ModelFile::open(path);
+    const auto file = ModelFile::open(folder.file("repeated.gguf", builder.bytes()));
     EXPECT_TRUE(file) << file.error().message();
     return *memory_plan(*file, device_->info(), options);
   };
@@ -57,7 +55,6 @@ TEST_F(MemoryTest, RepeatedLayersAreStoredOnce) {
   const auto model = Model::load(path, *device_, options);
   ASSERT_TRUE(model) << model.error().message();
   EXPECT_EQ(model->runtime()->counters().device_bytes, shared.total());
-  std::filesystem::remove(path);
 }
 
 TEST_F(MemoryTest, ACapIsAClearErrorBeforeAnythingIsAllocated) {
@@ -157,11 +154,10 @@ TEST_F(MemoryTest, TokensChosenOnTheDeviceComeBackByTheHandful) {
 }
 
 TEST_F(MemoryTest, SecondStartCompilesNothing) {
-  const std::string folder = testing::TempDir() + "tessera_second_start";
-  std::filesystem::remove_all(folder);
+  const TemporaryFolder folder;
   const auto start = [&]() -> gpu::Counters {
     auto device = Device::open("auto");
-    const auto model = Model::load(tiny_model_path(), *device, {.context_tokens = 64, .cache_folder = folder});
+    const auto model = Model::load(tiny_model_path(), *device, {.context_tokens = 64, .cache_folder = folder.path()});
     EXPECT_TRUE(model) << model.error().message();
     Sequence sequence(model->runtime());
     EXPECT_TRUE(sequence.append(std::vector<int32_t>{1, 2, 3}));
@@ -171,19 +167,18 @@ TEST_F(MemoryTest, SecondStartCompilesNothing) {
   EXPECT_GT(first.programs_compiled, 0u);
   EXPECT_EQ(second.programs_compiled, 0u);
   EXPECT_EQ(second.programs_loaded, first.programs_compiled);
-  std::filesystem::remove_all(folder);
 }
 
 // With 280,000 merges and a vocabulary of 128,256 tokens, weights streamed to a device that keeps nothing.
 TEST(HostMemory, LoadingAModelOfAnySizeTakesAtMost64MiB) {
-  const std::string path = testing::TempDir() + "tessera_host_memory.gguf";
+  const TemporaryFolder folder;
+  const std::string path = folder.file("model.gguf");
   sparse_llama(path, kLlama32_1B, WeightType::kQ4_0, true);
   const int64_t before = allocated_bytes;
   peak_allocated_bytes = before;
   const auto model = Model::load(path, null_device(), {.context_tokens = 256, .cache_folder = "off"});
   ASSERT_TRUE(model) << model.error().message();
   EXPECT_LE(peak_allocated_bytes - before, int64_t{64} << 20);
-  std::filesystem::remove(path);
 }
 
 }  // namespace

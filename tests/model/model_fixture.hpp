@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_folder.hpp"
 #include "../test_device.hpp"
 #include "tessera/tessera.hpp"
 

@@ -1,8 +1,5 @@
 // A whole step against the ops' plain host references put together, for head sizes that no golden file has: even but not multiples of 4,
 // odd widths, one KV head. Random weights; the same tokens once as a prompt and once token by token.
-#include <filesystem>
-#include <fstream>
-
 #include "../unit/gguf_builder.hpp"
 #include "model_fixture.hpp"
 #include "tessera/model/rope_scaling.hpp"
@@ -74,11 +71,10 @@ class ReferenceModel : public testing::TestWithParam<Case> {};
 TEST_P(ReferenceModel, EqualsTheReferencesPutTogether) {
   const auto& device = shared_device();
   TESSERA_NEEDS_DEVICE(device);
-  const std::string path = testing::TempDir() + "tessera_reference_" + GetParam().name + ".gguf";
   GgufBuilder file = tiny_llama({.shape = GetParam().shape, .type = GetParam().type, .tokenizer = false});
   repeat_layers(file, GetParam().repeat);
-  std::ofstream(path, std::ios::binary) << file.bytes();
-  const auto model = Model::load(path, *device, {.context_tokens = 64, .precision = Precision::kFloat, .all_logits = true});
+  const TemporaryFolder folder;
+  const auto model = Model::load(folder.file("model.gguf", file.bytes()), *device, {.context_tokens = 64, .precision = Precision::kFloat, .all_logits = true});
   ASSERT_TRUE(model) << model.error().message();
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 37; ++i) ids.push_back(i * 7919 % GetParam().shape.vocab);
@@ -95,7 +91,6 @@ TEST_P(ReferenceModel, EqualsTheReferencesPutTogether) {
       return {};
     }));
   EXPECT_LE(max_difference(last, std::span(expected).last(last.size())), allowed);
-  std::filesystem::remove(path);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ReferenceModel,

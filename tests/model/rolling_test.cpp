@@ -1,8 +1,5 @@
 // Conversations that outgrow a model's sliding window, or the context behind attention sinks: what is let go is run again where it is needed, and nothing else
 // is noticed. Answers are compared with those of sessions that never had to.
-#include <unistd.h>
-
-#include <filesystem>
 #include <stdexcept>
 
 #include "../unit/gguf_builder.hpp"
@@ -15,12 +12,10 @@ constexpr uint32_t kWindow = 40;
 
 // In float: a chunk cut elsewhere rounds otherwise, and what is drawn must not depend on it.
 Model load(int context, uint32_t window) {
-  const std::string path = cat(testing::TempDir(), "tessera_rolling.", getpid(), ".gguf");   // others may run beside this one
+  const TemporaryFolder folder;
   GgufBuilder file = tiny_llama({.shape = {.context = context}});
   file.set("llama.attention.sliding_window", window);
-  std::ofstream(path, std::ios::binary) << file.bytes();
-  auto loaded = Model::load(path, *shared_device(), {.precision = Precision::kFloat});
-  std::filesystem::remove(path);
+  auto loaded = Model::load(folder.file("model.gguf", file.bytes()), *shared_device(), {.precision = Precision::kFloat});
   EXPECT_TRUE(loaded) << loaded.error().message();
   loaded->set_chat_template(*ChatTemplate::named("chatml"));
   return std::move(*loaded);

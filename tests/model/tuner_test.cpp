@@ -2,7 +2,6 @@
 #include "tuner.hpp"
 
 #include <cstring>
-#include <filesystem>
 #include <map>
 
 #include "../unit/gguf_builder.hpp"
@@ -200,8 +199,8 @@ TEST(Tuner, TimesStepsBehindLongContexts) {
 // On a device that computes nothing: everything is decided, and another run finds nothing left to do.
 TEST(Tuner, GoesOnWhereARunEnded) {
   const Device device = null_device();
-  const std::string path = testing::TempDir() + "tuner_goes_on.json";
-  std::filesystem::remove(path);
+  const TemporaryFolder folder;
+  const std::string path = folder.file("rows.json");
   const auto file = ModelFile::open(tiny());
   ASSERT_TRUE(file);
   const auto run = [&](TunedRows known, int most_tried) {
@@ -223,7 +222,6 @@ TEST(Tuner, GoesOnWhereARunEnded) {
   for (const bench::TunedCase& each : second->cases()) EXPECT_TRUE(each.decided) << each.of.shape.label();
   const auto third = run(*read_tuning_file(path, device.info()), INT32_MAX);
   EXPECT_GE(third->counts().resumed, static_cast<int>(second->cases().size()));
-  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -9,11 +9,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <new>
 #include <set>
-#include <stdexcept>
 
+#include "../temporary_folder.hpp"
 #include "model_file_use.hpp"
 
 namespace {
@@ -41,29 +40,11 @@ namespace fs = std::filesystem;
 using test::exact;
 using test::GgufBuilder;
 using test::message_of;
+using test::TemporaryFolder;
 using test::tiny_llama;
 using test::use;
 
 constexpr ErrorCode kMalformed = ErrorCode::kMalformed;
-
-// A folder of this test's own, removed with everything in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "tessera_model_file_XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
-    path_ = name;
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  std::string file(std::string_view name) const { return (path_ / name).string(); }
-  std::string file(std::string_view name, std::string_view content) const {
-    std::ofstream(file(name), std::ios::binary) << content;
-    return file(name);
-  }
-
- private:
-  fs::path path_;
-};
 
 // The smallest model with a tokenizer, so that damage to every byte stays quick.
 GgufBuilder smallest() {

@@ -7,9 +7,9 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 
+#include "../temporary_folder.hpp"
 #include "model_file_use.hpp"
 
 namespace {
@@ -59,14 +59,7 @@ constexpr Fault kOpening[] = {
 
 class ModelFileIo : public testing::Test {
  protected:
-  ModelFileIo() {
-    path_ = (std::filesystem::temp_directory_path() / ("tessera_io_" + std::to_string(::getpid()) + ".gguf")).string();
-    std::ofstream(path_, std::ios::binary) << test::tiny_llama().bytes();
-  }
-  ~ModelFileIo() override {
-    failing_call = "";
-    std::filesystem::remove(path_);
-  }
+  ~ModelFileIo() override { failing_call = ""; }
   void fail_at(const Fault& fault) {
     failing_call = fault.call;
     failing_number = fault.number;
@@ -78,7 +71,8 @@ class ModelFileIo : public testing::Test {
     return count;
   }
 
-  std::string path_;
+  test::TemporaryFolder folder_;
+  const std::string path_ = folder_.file("model.gguf", test::tiny_llama().bytes());
 };
 
 TEST_F(ModelFileIo, FailuresOfOpeningNameFileActionAndReason) {

@@ -1,14 +1,12 @@
 // Compiles lowered kernels with compilers that need no device: clang's OpenCL front end; glslangValidator and spirv-val.
 #pragma once
-#include <stdlib.h>
 #include <sys/wait.h>
 
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <initializer_list>
 #include <string>
 
+#include "../temporary_folder.hpp"
 #include "tessera/base/status.hpp"
 #include "tessera/base/text.hpp"
 #include "tessera/codegen/variant.hpp"
@@ -38,33 +36,6 @@ inline Result<std::string> find_tool(std::initializer_list<std::string> names, s
   return fail(ErrorCode::kNotFound, cat(*names.begin(), " is not on PATH; Debian package ", debian_package));
 }
 
-// A folder of its own, gone with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tessera-XXXXXX").string();
-    if (mkdtemp(pattern.data()) != nullptr) path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  Result<std::string> write(const std::string& name, const std::string& text) const {
-    const std::string path = (path_ / name).string();
-    std::ofstream file(path, std::ios::binary);
-    file << text;
-    file.close();
-    if (path_.empty() || !file) return fail(ErrorCode::kIo, cat("cannot write ", path));
-    return path;
-  }
-
- private:
-  std::filesystem::path path_;
-};
-
 inline Status compiled(const ToolRun& run, const LoweredKernel& kernel) {
   if (run.exit_code == 0) return {};
   return fail(ErrorCode::kCompile, cat(run.output, "\n--- the text\n", kernel.text));
@@ -75,7 +46,7 @@ inline Status compile_opencl(const LoweredKernel& kernel) {
   static const Result<std::string> clang = find_tool({"clang-14", "clang", "clang-15", "clang-16", "clang-17", "clang-18", "clang-19"}, "clang-14");
   if (!clang) return fail(clang.error());
   const TemporaryFolder folder;
-  TESSERA_ASSIGN(const std::string path, folder.write("kernel.cl", kernel.text));
+  const std::string path = folder.file("kernel.cl", kernel.text);
   const bool extended = kernel.text.find("#pragma OPENCL EXTENSION") != std::string::npos;
   return compiled(run_tool(cat(*clang, " -x cl -target spir64 -cl-std=", extended ? "CL3.0" : "CL1.2",
                                " -Xclang -finclude-default-header -fsyntax-only -Wall -Werror -Wno-unused-variable -Wno-self-assign "
@@ -90,7 +61,7 @@ inline Status compile_glsl(const LoweredKernel& kernel) {
   if (!glslang) return fail(glslang.error());
   if (!validator) return fail(validator.error());
   const TemporaryFolder folder;
-  TESSERA_ASSIGN(const std::string path, folder.write("kernel.comp", kernel.text));
+  const std::string path = folder.file("kernel.comp", kernel.text);
   return compiled(
       run_tool(cat(*glslang, " -V --target-env vulkan1.1 -o ", path, ".spv ", path, " && ", *validator, " --target-env vulkan1.1 ", path, ".spv")),
       kernel);

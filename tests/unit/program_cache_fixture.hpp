@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "../temporary_folder.hpp"
 #include "tessera/exec/program_cache.hpp"
 
 namespace tessera {
@@ -78,13 +78,6 @@ inline LoweredKernel program(const std::string& text) { return {.entry = "k", .t
 
 class ProgramCacheTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "tessera_cache_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root = pattern;
-  }
-  void TearDown() override { fs::remove_all(root); }
-
   ProgramCache open(int64_t max_bytes = ProgramCache::kDefaultMaxBytes) {
     return ProgramCache::open((root / "cache").string(), [this](LogLevel level, std::string_view line) { lines.emplace_back(level, line); },
                               max_bytes);
@@ -108,7 +101,8 @@ class ProgramCacheTest : public testing::Test {
     return static_cast<size_t>(std::count_if(lines.begin(), lines.end(), [](const auto& line) { return line.first == LogLevel::kWarning; }));
   }
 
-  fs::path root;
+  const test::TemporaryFolder folder_;
+  const fs::path root = folder_.path();
   FakeDevice device;
   std::vector<std::pair<LogLevel, std::string>> lines;
 };

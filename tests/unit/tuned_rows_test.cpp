@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "../temporary_folder.hpp"
 #include "tessera/device/op_settings.hpp"
 #include "tessera/engine/step_plans.hpp"
 #include "tessera/model/arch_llama.hpp"
@@ -215,16 +216,13 @@ TEST(TunedRows, EverySettingPlansWithEveryValue) {
 
 class TuningFile : public testing::Test {
  protected:
-  TuningFile() : folder_(testing::TempDir() + "tuning_file_" + testing::UnitTest::GetInstance()->current_test_info()->name()) {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
+  TuningFile() {
     unsetenv("TESSERA_TUNING");
-    options_.cache_folder = folder_;
+    options_.cache_folder = folder_.path();
     options_.on_log = [this](LogLevel, std::string_view line) { said_ += line; };
   }
-  ~TuningFile() override { std::filesystem::remove_all(folder_); }
 
-  std::string path() const { return tuning_path(device(), folder_); }
+  std::string path() const { return tuning_path(device(), folder_.path()); }
   static TunedRows rows() {
     TuningRow row = shape_row({"matmul", 64, 96, 1});
     row.gemv_workgroup = 2;
@@ -235,7 +233,8 @@ class TuningFile : public testing::Test {
     std::ofstream(path(), std::ios::binary) << text;
   }
 
-  std::string folder_, said_;
+  test::TemporaryFolder folder_;
+  std::string said_;
   LoadOptions options_;
 };
 
@@ -277,7 +276,7 @@ TEST_F(TuningFile, ThatCannotBeUsedIsLeftOutWithALine) {
 }
 
 TEST_F(TuningFile, AskedForByNameMustBeThere) {
-  options_.tuning = folder_ + "/none.json";
+  options_.tuning = folder_.file("none.json");
   const auto found = tuning_in_use(device(), options_);
   ASSERT_FALSE(found);
   EXPECT_EQ(found.error().code(), ErrorCode::kNotFound);
