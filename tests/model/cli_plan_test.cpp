@@ -129,12 +129,19 @@ TEST(CliPlan, ADevicesOwnFactsAreAProfile) {
   const TemporaryFolder folder;
   const std::string path = folder.file("device.json");
   ASSERT_EQ(run_tool(kEval + " device --out " + path).exit_code, 0);
-  const auto info = device_info_from_json(read_bytes(path));
+  auto info = device_info_from_json(read_bytes(path));
   ASSERT_TRUE(info) << info.error().message();
-  EXPECT_EQ(*info, device->info());
+  // Virtual machines may gain memory while they run, and drivers of CPUs tell of all there is.
+  DeviceInfo own = device->info();
+  for (const auto bytes : {&DeviceInfo::global_memory_bytes, &DeviceInfo::max_allocation_bytes, &DeviceInfo::max_binding_bytes}) {
+    EXPECT_GT((*info).*bytes, 0);
+    (*info).*bytes = own.*bytes;
+  }
+  EXPECT_EQ(*info, own);
   const ToolRun run = plan(path, tiny(), "--chunk 1");
   EXPECT_EQ(run.exit_code, 0) << run.output;
-  EXPECT_TRUE(says(run, "family cpu, through opencl") || !device->info().is_cpu) << run.output.substr(0, 1000);
+  EXPECT_TRUE(says(run, cat("family cpu, through ", name_of(device->info().api))) || !device->info().is_cpu) << run.output.substr(0, 1000);
+  if (device->info().api != Api::kOpenCL) return;
   const ToolRun vulkan = plan(path, tiny(), "--target vulkan");
   EXPECT_EQ(vulkan.exit_code, 2);
   EXPECT_TRUE(says(vulkan, "--target vulkan needs a report of Vulkan limits")) << vulkan.output;

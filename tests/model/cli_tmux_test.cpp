@@ -33,7 +33,7 @@ class Tmux {
   }
   void resize(int columns, int rows) const { EXPECT_EQ(run_tool(cat(tmux_, "resize-window -x ", columns, " -y ", rows)).exit_code, 0); }
   std::string screen() const { return run_tool(tmux_ + "capture-pane -p").output; }
-  // Until `text` is on the screen; a minute is a guard against hanging, not a measure.
+  // Until `text` is on the screen. A minute in which nothing changes there is a guard against hanging, not a measure.
   bool sees(const std::string& text) const { return sees_that([&](const std::string& screen) { return screen.find(text) != std::string::npos; }); }
   // Until the last line that is not empty is `line`: with "> " the chat waits for input.
   bool waits_at(const std::string& line) const {
@@ -46,8 +46,12 @@ class Tmux {
  private:
   template <class Test>
   bool sees_that(Test test) const {
-    for (int i = 0; i < 600; ++i) {
-      if (test(screen())) return true;
+    std::string seen;
+    for (int unchanged = 0; unchanged < 600; ++unchanged) {
+      const std::string now = screen();
+      if (test(now)) return true;
+      if (now != seen) unchanged = 0;
+      seen = now;
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     return false;

@@ -198,7 +198,7 @@ TEST_F(KvOptions, WhatCannotBeIsAClearError) {
 
 // A model whose tokens see 24: pages of 8 tokens before those go back to the pool, and a place that needs them again is run again from the beginning.
 TEST_F(KvOptions, PagesBehindAWindowAreLetGo) {
-  const auto model = Model::load(data_path("conform/models/llama-window.Q8_0.gguf"), *shared_device(), {.context_tokens = 256, .page_tokens = 8});
+  const auto model = Model::load(data_path("conform/models/llama-window.Q8_0.gguf"), *shared_device(), {.context_tokens = 256, .precision = Precision::kFloat, .page_tokens = 8});
   ASSERT_TRUE(model) << model.error().message();
   PagedCache& cache = model->runtime()->cache();
   EXPECT_EQ(cache.pool().total_pages(), (24 + 128) / 8 + 1) << "a window, a chunk, and the page that the window begins within; the context has 32 pages";

@@ -127,7 +127,7 @@ TEST(Tuner, RejectsCandidatesThatComputeWrongly) {
   const bench::Tuner* running = nullptr;
   std::string said;
   bench::Tuner tuner(*file, device, options(), none(device.info()),
-                     {.path = "", .device_stage = false, .budget = std::chrono::hours(1), .interrupted = [&] { return running->counts().tried >= 12; }, .say = [&](const std::string& line) { said += line + "\n"; }});
+                     {.path = "", .device_stage = false, .budget = std::chrono::hours(1), .interrupted = [&] { return running->counts().rejected > 0 || running->counts().tried >= 100; }, .say = [&](const std::string& line) { said += line + "\n"; }});
   running = &tuner;
   const Status status = tuner.run();
   ASSERT_TRUE(status) << status.error().message();

@@ -123,7 +123,7 @@ TEST(ModelFileDamage, SaysWhenPermissionIsMissing) {
   const bool root = ::geteuid() == 0;  // whom no permission stops: become somebody else for a moment
   if (root) {
     ASSERT_EQ(::chmod(fs::path(path).parent_path().c_str(), 0755), 0);
-    ASSERT_EQ(::seteuid(65534), 0);
+    if (::seteuid(65534) != 0) GTEST_SKIP() << "no user 65534 here, as in some containers";
   }
   const auto model = ModelFile::open(path);
   ASSERT_EQ(root ? ::seteuid(0) : 0, 0);
