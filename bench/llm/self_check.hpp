@@ -13,9 +13,8 @@ struct SelfCheck {
   int32_t tokens = 0;      // compared
   int32_t agree = 0;       // the same choice, each behind the expected ids before it
   int32_t first_other = -1;   // the first that differs; −1: none
-  // Rounding decides near-ties otherwise: SmolLM2 keeps 63 of 64 choices, and random models, whose logits lie close, 29 to 32 of 32. A kernel that computes
-  // wrongly agrees by chance only.
-  bool passed() const { return agree * 4 >= tokens * 3; }
+  // Rounding decides near-ties otherwise; a kernel that computes wrongly agrees by chance only.
+  bool passed() const { return agree * 10 >= tokens * 9; }
 };
 
 // `model` is loaded as `options` say.

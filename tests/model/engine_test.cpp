@@ -301,7 +301,7 @@ TEST(EngineThreads, EightClientsAskCancelThrowAndLeave) {
   for (uint32_t i = 0; i < 8; ++i) threads.emplace_back(client, i);
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(answered + cancelled + thrown + refused, 8 * 25);
-  EXPECT_GT(answered, 0);   // how many find pages free is the threads' luck
+  EXPECT_GT(answered, 20);
   EXPECT_EQ(model->runtime()->cache().statistics().live_pages, 0);
 }
 
